@@ -1,0 +1,1 @@
+"""The jail: what every process-based sandbox shares, one module per mechanism."""

@@ -1,0 +1,173 @@
+"""What comes back from an execution: value, output, usage, isolation and the decision."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+from runvisor.policies.errors import ProtocolError, RunvisorError
+from runvisor.policies.scheduling.decision import Decision
+from runvisor.policies.values import Value, pack, to_json, unpack
+
+StartKind = Literal["warm", "cold"]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an execution used, measured from outside the guest; None is not measured."""
+
+    wall_s: float = 0.0
+    """From handing the guest its code to having its result."""
+    queue_s: float = 0.0
+    """Waiting for an instance, before that."""
+    cpu_s: float | None = None
+    peak_memory_bytes: int | None = None
+    instructions: int | None = None
+    bytes_in: int = 0
+    """Code and inputs."""
+    bytes_out: int = 0
+    """Value, stdout and stderr."""
+    start_kind: StartKind = "warm"
+    """``cold`` when a compiler or a new instance had to be waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """What was really enforced around one execution. One shape for all runtimes."""
+
+    engine: str
+    """``namespaces+seccomp``, ``wasmtime``, ``kernel`` ..."""
+    layers: tuple[str, ...] = ()
+    """Each mechanism that was in force, by name."""
+    limits_enforced: tuple[str, ...] = ()
+    """Names of the permissions that something enforced."""
+    no_spawn: bool = False
+    """Child processes were refused."""
+    network: Literal["none", "allow-list", "host"] = "none"
+    accel: str = ""
+    """Hardware help, where it matters (``jit``, ``kvm``, ``tcg``)."""
+    hardening_off: tuple[str, ...] = ()
+    """Hardening that this trust level gives up, by name."""
+    narrowed: tuple[str, ...] = ()
+    """Permissions asked for and taken away."""
+    shared_with: tuple[str, ...] = ()
+    """What shares the guest's process (never another principal's execution)."""
+    note: str = ""
+    """One sentence, when the engine is not the one that the name suggests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A rich output: a plot, a table, a page."""
+
+    name: str
+    mime: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The outcome of one execution.
+
+    A guest that fails or goes over a limit is an outcome, not an exception:
+    look at ``ok`` and ``error``, or call `unwrap`.
+
+    Example:
+        >>> Result(value=2, isolation=Isolation("wasmtime")).unwrap()
+        2
+    """
+
+    isolation: Isolation
+    value: Value = None
+    stdout: str = ""
+    stderr: str = ""
+    artifacts: tuple[Artifact, ...] = ()
+    error: RunvisorError | None = None
+    usage: Usage = Usage()
+    runtime: str = ""
+    variant: str = ""
+    language: str = ""
+    decision: Decision | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the guest ran to its end."""
+        return self.error is None
+
+    def unwrap(self) -> Value:
+        """Return the value, or raise the error that the execution ended with."""
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+    def with_decision(self, decision: Decision) -> Result:
+        """Return the same result with the scheduler's decision attached."""
+        return replace(self, decision=decision)
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return plain data for a frame; the decision stays with the caller who made it."""
+        return {
+            "value": pack(self.value),
+            "stdout": self.stdout,
+            "stderr": self.stderr,
+            "artifacts": [[a.name, a.mime, a.data] for a in self.artifacts],
+            "error": self.error.to_wire() if self.error else None,
+            "usage": asdict(self.usage),
+            "isolation": asdict(self.isolation),
+            "runtime": self.runtime,
+            "variant": self.variant,
+            "language": self.language,
+        }
+
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any]) -> Result:
+        """Rebuild a result.
+
+        Raises:
+            ProtocolError: The data does not describe a result.
+        """
+        try:
+            error = data["error"]
+            return cls(
+                value=unpack(data["value"]),
+                stdout=str(data["stdout"]),
+                stderr=str(data["stderr"]),
+                artifacts=tuple(Artifact(*item) for item in data["artifacts"]),
+                error=RunvisorError.from_wire(error) if error is not None else None,
+                usage=Usage(**data["usage"]),
+                isolation=_isolation(data["isolation"]),
+                runtime=str(data["runtime"]),
+                variant=str(data["variant"]),
+                language=str(data["language"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ProtocolError(f"not a result: {type(error).__name__}: {error}") from None
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the JSON document that ``--json`` prints."""
+        error = self.error
+        return {
+            "value": to_json(self.value),
+            "stdout": self.stdout,
+            "stderr": self.stderr,
+            "artifacts": [
+                {"name": a.name, "mime": a.mime, "base64": base64.b64encode(a.data).decode()} for a in self.artifacts
+            ],
+            "error": error and {"type": type(error).__name__, "message": str(error), **to_json(error.details)},
+            "runtime": self.runtime,
+            "variant": self.variant,
+            "language": self.language,
+            "usage": asdict(self.usage),
+            "isolation": asdict(self.isolation),
+            "decision": self.decision.to_dict() if self.decision else None,
+        }
+
+
+def _isolation(data: Mapping[str, Any]) -> Isolation:
+    """Undo msgpack's tuple-to-list."""
+    names = {f.name for f in fields(Isolation)}
+    return Isolation(
+        **{key: tuple(item) if isinstance(item, list) else item for key, item in data.items() if key in names}
+    )

@@ -1,0 +1,1 @@
+"""Choosing the runtime: hard constraints first, then a learned mean and variance."""

@@ -1,0 +1,98 @@
+"""A task: one piece of code and everything needed to run it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from runvisor.policies.errors import InvalidTask, ProtocolError, RunvisorError
+from runvisor.policies.permissions import Permissions
+from runvisor.policies.trust import Trust
+from runvisor.policies.values import Value, pack, unpack
+
+MAX_CODE_BYTES: Final = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Code plus inputs, permissions and trust; says nothing of where it runs.
+
+    Example:
+        >>> task = Task("inputs['x'] + 1", "python", {"x": 41})
+        >>> Task.from_wire(task.to_wire()) == task
+        True
+    """
+
+    code: str | bytes
+    """Source text, or the bytes of a wasm module."""
+    language: str
+    """A name of `runvisor.policies.language.LANGUAGES`; never ``auto`` here."""
+    inputs: Value = None
+    """What ``main(inputs)`` or the name ``inputs`` sees in the guest."""
+    permissions: Permissions = field(default_factory=Permissions)
+    trust: Trust = Trust.UNTRUSTED
+    label: str = ""
+    """A name for people: in tables, tracebacks and the audit log."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.code, str | bytes):
+            raise InvalidTask(f"code is of type {type(self.code).__name__}", "code", "pass str or bytes")
+        if not self.code.strip():
+            raise InvalidTask("the code is empty", "code")
+        if len(self.code) > MAX_CODE_BYTES:
+            raise InvalidTask(f"the code is larger than {MAX_CODE_BYTES} bytes", "code", "pass data as inputs")
+
+    @property
+    def source(self) -> str:
+        """The code as text.
+
+        Raises:
+            InvalidTask: The code is bytes that are not UTF-8.
+        """
+        if isinstance(self.code, str):
+            return self.code
+        try:
+            return self.code.decode()
+        except UnicodeDecodeError as error:
+            raise InvalidTask(
+                "the code is neither text nor a wasm module", f"byte {error.start}", "pass UTF-8 text"
+            ) from None
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return plain data; inputs are packed apart, so that only the guest decodes them.
+
+        Raises:
+            InvalidTask: The inputs are not values that may cross the boundary.
+        """
+        try:
+            inputs = pack(self.inputs)
+        except RunvisorError as error:
+            raise InvalidTask(error.what, error.where.replace("value", "inputs", 1), error.remedy) from None
+        return {
+            "code": self.code,
+            "language": self.language,
+            "inputs": inputs,
+            "permissions": self.permissions.to_dict(),
+            "trust": int(self.trust),
+            "label": self.label,
+        }
+
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any]) -> Task:
+        """Rebuild a task.
+
+        Raises:
+            ProtocolError: The data does not describe a task.
+        """
+        try:
+            return cls(
+                code=data["code"],
+                language=str(data["language"]),
+                inputs=unpack(data["inputs"]),
+                permissions=Permissions.from_dict(data["permissions"]),
+                trust=Trust(data["trust"]),
+                label=str(data["label"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ProtocolError(f"not a task: {type(error).__name__}: {error}") from None
