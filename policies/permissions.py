@@ -120,8 +120,9 @@ class Permissions:
                 raise InvalidPermissions(f"{key!r} is not an environment variable", "env")
 
     def _check_number(self, name: str, kinds: type | tuple[type, ...], *, minimum: float) -> None:
-        number = getattr(self, name)
-        if isinstance(number, bool) or not isinstance(number, kinds) or not minimum <= number < 2**63:
+        number: Any = getattr(self, name)
+        valid = isinstance(number, kinds) and not isinstance(number, bool)
+        if not valid or not minimum <= number < 2**63:
             raise InvalidPermissions(f"{number!r} is not a limit", name, f"give a number of at least {minimum}")
 
     @classmethod
@@ -191,9 +192,7 @@ class Permissions:
             5
         """
         limits = {
-            name: getattr(ceiling, name)
-            if _is_more(getattr(self, name), getattr(ceiling, name))
-            else getattr(self, name)
+            name: limit if _is_more(mine := getattr(self, name), limit := getattr(ceiling, name)) else mine
             for name in _LIMITS
         }
         kept = {

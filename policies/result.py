@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from runvisor.policies.errors import ProtocolError, RunvisorError
@@ -167,7 +167,5 @@ class Result:
 
 def _isolation(data: Mapping[str, Any]) -> Isolation:
     """Undo msgpack's tuple-to-list."""
-    names = {f.name for f in fields(Isolation)}
-    return Isolation(
-        **{key: tuple(item) if isinstance(item, list) else item for key, item in data.items() if key in names}
-    )
+    plain: dict[str, Any] = {key: tuple(item) if isinstance(item, list) else item for key, item in data.items()}
+    return Isolation(**plain)

@@ -35,7 +35,7 @@ def encode(message: Mapping[str, Any], *, max_bytes: int = MAX_FRAME_BYTES) -> b
         {'op': 'hello'}
     """
     try:
-        body = msgpack.packb(message)
+        body: bytes = msgpack.packb(message)
     except (TypeError, ValueError, OverflowError) as error:
         raise ProtocolError(f"not a message: {error}") from None
     if len(body) > max_bytes:
