@@ -1,0 +1,50 @@
+"""Dropping root: one uid per instance, and no capability but those named. See capabilities(7)."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterable
+from typing import Final
+
+from runvisor.actors.jail import kernel
+
+NUMBERS: Final = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_SYS_RESOURCE": 24, "CAP_PERFMON": 38, "CAP_BPF": 39}
+_CAPSET: Final = {"x86_64": 126, "aarch64": 91}.get(kernel.MACHINE, -1)
+_VERSION_3: Final = 0x20080522
+_LAST: Final = 63
+
+
+def drop_privileges(uid: int, kept: Iterable[str] = ()) -> None:
+    """Become ``uid`` for good, with no capability but ``kept``.
+
+    Every thread of the process changes its uid (glibc sees to that), which
+    empties its capabilities too; ``kept`` ones stay with the calling thread only.
+
+    Args:
+        uid: The user and group id to take; not 0.
+        kept: Names from `NUMBERS`.
+    """
+    numbers = [NUMBERS[name] for name in kept]
+    for number in range(_LAST + 1):
+        if number not in numbers:
+            try:
+                kernel.prctl(kernel.PR_CAPBSET_DROP, number)
+            except OSError:  # beyond this kernel's last capability
+                break
+    kernel.prctl(kernel.PR_CAP_AMBIENT, kernel.PR_CAP_AMBIENT_CLEAR_ALL)
+    if numbers:
+        kernel.prctl(kernel.PR_SET_KEEPCAPS, 1)
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+    mask = sum(1 << number for number in numbers)
+    low, high = mask & 0xFFFFFFFF, mask >> 32
+    header = struct.pack("<Ii", _VERSION_3, 0)
+    data = struct.pack("<6I", low, low, 0, high, high, 0)
+    kernel.syscall(_CAPSET, header, data, what="capset")
+
+
+def lock_privileges() -> None:
+    """Set no_new_privs: no later exec can gain what was dropped."""
+    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)

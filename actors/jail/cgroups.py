@@ -1,0 +1,191 @@
+"""One memory cgroup per instance, on cgroup v1 or v2, whichever this process may write.
+
+The host side makes the pool's group; the zygote makes and removes a slot in it
+per child, through a directory descriptor, so that slots vanish even when the
+pool actor is killed. Sources: https://docs.kernel.org/admin-guide/cgroup-v2.html
+and .../cgroup-v1/memory.html.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+MOUNT: Final = Path("/sys/fs/cgroup")
+_REMOVE_TIMEOUT_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hierarchy:
+    """A place where this process may make memory cgroups."""
+
+    version: Literal[1, 2]
+    parent: Path
+
+    @property
+    def limit_file(self) -> str:
+        """Name of the file that holds the memory limit."""
+        return "memory.max" if self.version == 2 else "memory.limit_in_bytes"
+
+    @property
+    def swap_file(self) -> str:
+        """Name of the file that bounds swap."""
+        return "memory.swap.max" if self.version == 2 else "memory.memsw.limit_in_bytes"
+
+    @property
+    def peak_file(self) -> str:
+        """Name of the file that holds the peak."""
+        return "memory.peak" if self.version == 2 else "memory.max_usage_in_bytes"
+
+    @property
+    def usage_file(self) -> str:
+        """Name of the file that holds the present usage."""
+        return "memory.current" if self.version == 2 else "memory.usage_in_bytes"
+
+
+def find_hierarchy(mount: Path = MOUNT, membership: str | None = None) -> Hierarchy:
+    """Find where memory cgroups can be made, by making one.
+
+    Args:
+        mount: Where cgroups are mounted.
+        membership: Text of /proc/self/cgroup; None reads it.
+
+    Raises:
+        OSError: Nowhere; the message says what was tried.
+    """
+    text = Path("/proc/self/cgroup").read_text() if membership is None else membership
+    own = {controller: path for line in text.splitlines() for controller, path in [_membership(line)]}
+    tried: list[str] = []
+    for version, parent in _candidates(mount, own):
+        try:
+            _try(version, parent)
+        except OSError as error:
+            tried.append(f"{parent}: {error.strerror or error}")
+            continue
+        return Hierarchy(version, parent)
+    raise OSError("no writable memory cgroup" + (f" ({'; '.join(tried)})" if tried else ""))
+
+
+def _membership(line: str) -> tuple[str, str]:
+    _, controllers, path = line.split(":", 2)
+    return ("memory" if "memory" in controllers.split(",") else controllers), path.lstrip("/")
+
+
+def _candidates(mount: Path, own: dict[str, str]) -> list[tuple[Literal[1, 2], Path]]:
+    places: list[tuple[Literal[1, 2], Path]] = []
+    if (mount / "cgroup.controllers").exists():
+        # v2 forbids members beside child groups that use a controller, so a sibling of
+        # our own group comes first (a delegated one), then the root group.
+        home = mount / own.get("", "")
+        places += [(2, place) for place in dict.fromkeys((home.parent if home != mount else mount, mount, home))]
+    memory = mount / "memory"
+    if memory.is_dir() and "memory" in own:
+        places += [(1, place) for place in dict.fromkeys((memory / own["memory"], memory))]
+    return places
+
+
+def _try(version: Literal[1, 2], parent: Path) -> None:
+    if version == 2:
+        with contextlib.suppress(OSError):
+            (parent / "cgroup.subtree_control").write_text("+memory +pids")
+    probe = parent / f"runvisor-probe-{os.getpid()}-{time.monotonic_ns()}"
+    probe.mkdir()
+    try:
+        name = "memory.max" if version == 2 else "memory.limit_in_bytes"
+        (probe / name).write_text(str(1 << 30))
+    finally:
+        probe.rmdir()
+
+
+class PoolGroup:
+    """The cgroup of one zygote; its slots are one level below.
+
+    Args:
+        name: Unique on this machine.
+
+    Raises:
+        OSError: No memory cgroup can be made here.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.hierarchy = find_hierarchy()
+        self.path = self.hierarchy.parent / name
+        self.path.mkdir()
+        if self.hierarchy.version == 2:
+            (self.path / "cgroup.subtree_control").write_text("+memory")
+        elif (self.path / "memory.use_hierarchy").exists():
+            with contextlib.suppress(OSError):  # already the only mode on recent kernels
+                (self.path / "memory.use_hierarchy").write_text("1")
+        self.fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def slot(self, name: str) -> Slot:
+        """Return the slot of one child, which the zygote has made."""
+        return Slot(self.hierarchy, self.path / name)
+
+    def close(self) -> None:
+        """Remove the group; its slots' processes must be dead. May be called twice."""
+        if self.fd < 0:
+            return
+        os.close(self.fd)
+        self.fd = -1
+        deadline = time.monotonic() + _REMOVE_TIMEOUT_S
+        for folder in [*(entry for entry in self.path.iterdir() if entry.is_dir()), self.path]:
+            remove(folder, deadline)
+
+
+class Slot:
+    """The memory cgroup of one child."""
+
+    def __init__(self, hierarchy: Hierarchy, path: Path) -> None:
+        self._hierarchy = hierarchy
+        self.path = path
+
+    def limit_memory(self, limit_bytes: int) -> None:
+        """Bound memory, and swap with it where swap is accounted."""
+        h = self._hierarchy
+        (self.path / h.limit_file).write_text(str(limit_bytes))
+        with contextlib.suppress(OSError):
+            (self.path / h.swap_file).write_text("0" if h.version == 2 else str(limit_bytes))
+
+    def current_bytes(self) -> int:
+        """Return what it uses now."""
+        return int((self.path / self._hierarchy.usage_file).read_text())
+
+    def peak_bytes(self) -> int | None:
+        """Return its peak, or None on a kernel that keeps none."""
+        try:
+            return int((self.path / self._hierarchy.peak_file).read_text())
+        except OSError:
+            return None
+
+
+def count_oom_kills(events: str) -> int:
+    """Read how many processes the kernel killed for want of memory.
+
+    Args:
+        events: Text of ``memory.events`` (v2) or ``memory.oom_control`` (v1).
+
+    Example:
+        >>> count_oom_kills("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n")
+        2
+    """
+    return next((int(line.split()[1]) for line in events.splitlines() if line.startswith("oom_kill ")), 0)
+
+
+def remove(path: Path, deadline: float) -> None:
+    """Remove an empty group, waiting out the moment in which its last process is still counted."""
+    while True:
+        try:
+            path.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError:
+            if time.monotonic() >= deadline:
+                return
+            time.sleep(0.005)
+        else:
+            return

@@ -1,0 +1,58 @@
+"""Resource limits that the kernel keeps per process. See setrlimit(2)."""
+
+from __future__ import annotations
+
+import resource
+from typing import Final
+
+_ALWAYS: Final = {
+    resource.RLIMIT_CORE: 0,
+    resource.RLIMIT_MEMLOCK: 64 * 1024,
+    resource.RLIMIT_MSGQUEUE: 0,
+    resource.RLIMIT_SIGPENDING: 256,
+    resource.RLIMIT_NOFILE: 256,
+    resource.RLIMIT_NPROC: 128,
+}
+PAGE_BYTES: Final = resource.getpagesize()
+
+
+def lower(limit: int, value: int) -> None:
+    """Set a soft and hard limit, never above the hard limit that is in force."""
+    _, hard = resource.getrlimit(limit)
+    bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(limit, (bound, bound))
+
+
+def apply_fixed_limits(file_bytes: int) -> None:
+    """Apply the limits that do not depend on a grant.
+
+    Args:
+        file_bytes: Largest file that may be written; the scratch is no larger.
+    """
+    for limit, value in _ALWAYS.items():
+        lower(limit, value)
+    lower(resource.RLIMIT_FSIZE, file_bytes)
+
+
+def apply_cpu_limit(cpu_s: float) -> None:
+    """Let the kernel end the process when its CPU time runs out: SIGXCPU, then SIGKILL.
+
+    Args:
+        cpu_s: Seconds; the kernel counts whole ones, so it is rounded up.
+    """
+    seconds = max(1, -int(-cpu_s // 1))
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    if hard != resource.RLIM_INFINITY:
+        seconds = min(seconds, hard)
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1 if hard == resource.RLIM_INFINITY else hard))
+
+
+def apply_address_space_limit(extra_bytes: int) -> None:
+    """Let allocations fail in the guest, as MemoryError, before the cgroup kills it.
+
+    Args:
+        extra_bytes: What may be mapped beyond what is mapped now.
+    """
+    with open("/proc/self/statm") as statm:
+        mapped = int(statm.read().split()[0]) * PAGE_BYTES
+    lower(resource.RLIMIT_AS, mapped + extra_bytes)

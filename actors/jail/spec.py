@@ -1,0 +1,82 @@
+"""What a jail is made of: computed once per zygote, before any guest is seen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from runvisor.policies.permissions import MiB
+
+SyscallList = Literal["guest", "engine", "bpf", "compiler"]
+
+LAYERS: Final = (
+    "pid namespace",
+    "mount namespace, read-only root",
+    "network namespace, empty",
+    "ipc and uts namespaces",
+    "own uid, no capabilities",
+    "no_new_privs",
+    "landlock",
+    "seccomp allow-list",
+    "rlimits",
+    "memory cgroup",
+)
+"""What is in force around every child of a zygote, in the order it is applied."""
+
+
+@dataclass(frozen=True, slots=True)
+class JailSpec:
+    """The part of a jail that depends on the kind of guest, not on a grant.
+
+    Example:
+        >>> spec = JailSpec("python", "runvisor.actors.python.guest")
+        >>> JailSpec.from_json(spec.to_json()) == spec
+        True
+    """
+
+    name: str
+    """For messages and cgroup names."""
+    guest: str
+    """Dotted name of the module whose ``preload``, ``prepare`` and ``serve`` run inside."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Plain data for the guest module."""
+    readable: tuple[str, ...] = ()
+    """Absolute host paths shown read-only at their own place, beside the system's."""
+    import_from: tuple[str, ...] = ()
+    """Absolute folders to import the guest module from, beside site-packages; shown read-only."""
+    capabilities: frozenset[str] = frozenset()
+    """Capabilities that the child keeps, by name; only our own executors keep any."""
+    syscalls: SyscallList = "guest"
+    """Which seccomp allow-list."""
+    scratch_bytes: int = 64 * MiB
+    """Size of the private tmpfs at /tmp when a spawn does not say."""
+
+    def to_json(self) -> str:
+        """Return the spec as text for the zygote's command line."""
+        return json.dumps(
+            {
+                "name": self.name,
+                "guest": self.guest,
+                "options": dict(self.options),
+                "readable": list(self.readable),
+                "import_from": list(self.import_from),
+                "capabilities": sorted(self.capabilities),
+                "syscalls": self.syscalls,
+                "scratch_bytes": self.scratch_bytes,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> JailSpec:
+        """Read what `to_json` wrote."""
+        data = json.loads(text)
+        return cls(
+            **{
+                **data,
+                "readable": tuple(data["readable"]),
+                "import_from": tuple(data["import_from"]),
+                "capabilities": frozenset(data["capabilities"]),
+            },
+        )
