@@ -148,3 +148,38 @@ class FrameSocket:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class FrameBuffer:
+    """Cuts frames out of bytes as they come, for a reader that must not block.
+
+    Example:
+        >>> buffer = FrameBuffer(max_bytes=100)
+        >>> frame = encode({"op": "result"})
+        >>> buffer.feed(frame[:3]), buffer.feed(frame[3:])
+        ([], [{'op': 'result'}])
+    """
+
+    def __init__(self, *, max_bytes: int) -> None:
+        self._buffer = bytearray()
+        self._max_bytes = max_bytes
+
+    def feed(self, data: bytes) -> list[Message]:
+        """Take bytes and return the messages that are now whole.
+
+        Raises:
+            ProtocolError: A frame is too large or is not a message.
+        """
+        buffer = self._buffer
+        buffer += data
+        messages: list[Message] = []
+        while len(buffer) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(buffer)
+            if length > self._max_bytes:
+                raise ProtocolError(f"the peer announced a frame of {length} bytes; the limit is {self._max_bytes}")
+            end = _LENGTH.size + length
+            if len(buffer) < end:
+                break
+            messages.append(decode(bytes(buffer[_LENGTH.size : end])))
+            del buffer[:end]
+        return messages

@@ -84,6 +84,8 @@ def enter_read_only_root(readable: Iterable[str]) -> list[str]:
     Path(f"/{_OLD_ROOT}").rmdir()
     flags = kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
     kernel.mount(None, "/", None, flags)
+    # For what packages write while they are preloaded; each child mounts its own over it.
+    kernel.mount("tmpfs", SCRATCH, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC, "size=64m")
     return [*shown, *plain]
 
 

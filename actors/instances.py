@@ -1,0 +1,172 @@
+"""A pool of instances that are made ahead, lent once and destroyed.
+
+Not tied to Ray or to any runtime: it is given a function that makes an
+instance and one that destroys it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, Generic, TypeVar
+
+from runvisor.actors.runtime import Load, PoolSize
+from runvisor.policies.errors import PoolExhausted, QueueFull, RunvisorError, SpawnFailed
+
+T = TypeVar("T")
+
+_REFILL_THREADS: Final = 2
+_MAX_FAILURES: Final = 3
+_RETRY_S: Final = 0.2
+
+
+class InstancePool(Generic[T]):
+    """Keeps ``size.minimum`` instances warm and never more than ``size.maximum`` alive.
+
+    Args:
+        make: Makes one instance; may be called from two threads at once.
+        destroy: Destroys one; must not raise.
+        size: How many.
+
+    Example:
+        >>> pool = InstancePool(lambda: "fresh", lambda instance: None, PoolSize(minimum=1, maximum=1))
+        >>> pool.start()
+        >>> with pool.lend() as instance:
+        ...     instance
+        'fresh'
+        >>> pool.close()
+    """
+
+    def __init__(self, make: Callable[[], T], destroy: Callable[[T], None], size: PoolSize) -> None:
+        self._make = make
+        self._destroy = destroy
+        self._size = size
+        self._changed = threading.Condition()
+        self._idle: deque[T] = deque()
+        self._busy = 0
+        self._making = 0
+        self._waiting = 0
+        self._failures = 0
+        self._last_error: RunvisorError | None = None
+        self._closed = False
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Make the first instance, so that a machine that cannot is found out now; the rest follow.
+
+        Raises:
+            SpawnFailed: The first instance could not be made.
+        """
+        first = self._make()
+        with self._changed:
+            self._idle.append(first)
+        for number in range(_REFILL_THREADS):
+            thread = threading.Thread(target=self._refill, name=f"refill-{number}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    @contextmanager
+    def lend(self, wait_s: float | None = None) -> Iterator[T]:
+        """Lend one instance for one task; it is destroyed when the block ends, however it ends.
+
+        Args:
+            wait_s: How long to wait for one; None is the pool's own limit.
+
+        Raises:
+            PoolExhausted: None came free in time; ``retry_after_s`` is in the details.
+            QueueFull: Too many callers wait already.
+            SpawnFailed: The pool cannot make instances any more.
+        """
+        instance = self._take(self._size.wait_s if wait_s is None else wait_s)
+        try:
+            yield instance
+        finally:
+            self._destroy(instance)
+            with self._changed:
+                self._busy -= 1
+                self._changed.notify_all()
+
+    def load(self) -> Load:
+        """Return how busy it is."""
+        return Load(len(self._idle), self._busy, self._waiting)
+
+    def close(self) -> None:
+        """Destroy what is idle and make no more; lent instances end with their leases."""
+        with self._changed:
+            self._closed = True
+            idle = list(self._idle)
+            self._idle.clear()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(timeout=30)
+        for instance in idle:
+            self._destroy(instance)
+
+    def _take(self, wait_s: float) -> T:
+        deadline = time.monotonic() + wait_s
+        with self._changed:
+            if not self._idle and self._waiting >= self._size.max_waiting:
+                raise QueueFull(
+                    f"{self._waiting} callers already wait for an instance",
+                    "",
+                    "send fewer tasks at once, or raise the pool's size",
+                    {"retry_after_s": 1.0},
+                )
+            self._waiting += 1
+            try:
+                while not self._idle:
+                    if self._closed or self._failures >= _MAX_FAILURES:
+                        raise SpawnFailed(f"the pool makes no instances any more: {self._last_error or 'it is closed'}")
+                    left_s = deadline - time.monotonic()
+                    if left_s <= 0:
+                        raise PoolExhausted(
+                            f"no instance came free in {wait_s:g} s ({self._busy} busy of {self._size.maximum})",
+                            "",
+                            "retry later, or raise the pool's maximum",
+                            {"retry_after_s": 1.0},
+                        )
+                    self._changed.wait(left_s)
+            finally:
+                self._waiting -= 1
+            self._busy += 1
+            instance = self._idle.popleft()
+            self._changed.notify_all()
+            return instance
+
+    def _wanted(self) -> bool:
+        alive = len(self._idle) + self._busy + self._making
+        ready = len(self._idle) + self._making
+        return alive < self._size.maximum and ready < max(self._size.minimum, min(self._waiting, self._size.maximum))
+
+    def _refill(self) -> None:
+        while True:
+            with self._changed:
+                while not self._closed and not self._wanted():
+                    self._changed.wait()
+                if self._closed:
+                    return
+                self._making += 1
+            try:
+                made: T | None = self._make()
+                error: RunvisorError | None = None
+            except RunvisorError as caught:
+                made, error = None, caught
+            except Exception as caught:  # whatever it is, the pool must say so rather than stall
+                made, error = None, SpawnFailed(f"{type(caught).__name__}: {caught}")
+            with self._changed:
+                self._making -= 1
+                self._failures = self._failures + 1 if error else 0
+                self._last_error = error
+                if made is not None and not self._closed:
+                    self._idle.append(made)
+                    made = None
+                self._changed.notify_all()
+                if error and self._failures >= _MAX_FAILURES:
+                    return
+                if error:
+                    self._changed.wait(_RETRY_S)
+            if made is not None:
+                self._destroy(made)

@@ -1,0 +1,124 @@
+"""From a transcript to a result: what each way to end means for the user."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any, Final
+
+from runvisor.actors.jail.conversation import Transcript
+from runvisor.actors.jail.spec import LAYERS
+from runvisor.policies import errors
+from runvisor.policies.permissions import MiB
+from runvisor.policies.result import Isolation, Result, Usage
+from runvisor.policies.task import Task
+from runvisor.policies.trust import Grant
+from runvisor.policies.values import unpack
+
+_SAYABLE: Final = ("GuestException", "GuestSyntaxError", "UnserializableValue", "MemoryLimitExceeded")
+"""The errors that a guest may report of itself; any other comes from outside it."""
+_MAX_TEXT: Final = 64 * 1024
+ENFORCED: Final = ("memory_bytes", "timeout_s", "cpu_s", "output_bytes", "disk_bytes", "processes")
+
+
+def to_result(transcript: Transcript, task: Task, grant: Grant, *, runtime: str, variant: str, queue_s: float) -> Result:
+    """Read a transcript as the result of a task; every byte of it is checked.
+
+    Args:
+        transcript: What happened.
+        task: What was asked.
+        grant: Under which bounds.
+        runtime: The runtime's name.
+        variant: The variant's name.
+        queue_s: How long the task waited for its instance.
+    """
+    value, error = _value_or_error(transcript, grant)
+    stdout = transcript.stdout.decode(errors="replace")
+    stderr = transcript.stderr.decode(errors="replace")
+    return Result(
+        isolation=Isolation(
+            engine="namespaces+seccomp",
+            layers=LAYERS,
+            limits_enforced=ENFORCED,
+            no_spawn=True,
+            narrowed=grant.narrowed,
+        ),
+        value=value,
+        stdout=stdout,
+        stderr=stderr,
+        error=error,
+        usage=Usage(
+            wall_s=transcript.wall_s,
+            queue_s=queue_s,
+            cpu_s=transcript.usage.cpu_s,
+            peak_memory_bytes=transcript.usage.peak_memory_bytes,
+            bytes_in=len(task.code),
+            bytes_out=len(transcript.stdout) + len(transcript.stderr),
+        ),
+        runtime=runtime,
+        variant=variant,
+        language=task.language,
+    )
+
+
+def _value_or_error(transcript: Transcript, grant: Grant) -> tuple[Any, errors.RunvisorError | None]:
+    permissions = grant.permissions
+    if transcript.end == "timeout":
+        return None, errors.TimeLimitExceeded(
+            f"the task ran longer than {permissions.timeout_s} s", "timeout_s", "raise timeout_s, or do less"
+        )
+    if transcript.end == "output":
+        return None, errors.OutputLimitExceeded(
+            f"the task printed more than {permissions.output_bytes} bytes",
+            "output_bytes",
+            "print less, or raise output_bytes; the first part is in stdout",
+        )
+    if transcript.end == "reply too large":
+        return None, errors.OutputLimitExceeded(
+            "the task's value is larger than a reply may be", "value", "return a summary, or write less"
+        )
+    if transcript.end == "exit":
+        return None, _death(transcript, grant)
+    reply = transcript.reply or {}
+    if reply.get("op") == "value" and isinstance(reply.get("value"), bytes):
+        try:
+            return unpack(reply["value"]), None
+        except errors.ProtocolError as error:
+            return None, errors.UnserializableValue(f"the task's value does not decode: {error.what}")
+    return None, _reported(reply, grant)
+
+
+def _reported(reply: dict[str, Any], grant: Grant) -> errors.RunvisorError:
+    name = reply.get("type")
+    what, where, remedy = (str(reply.get(key, ""))[:_MAX_TEXT] for key in ("what", "where", "remedy"))
+    if name not in _SAYABLE or not what:
+        return errors.GuestCrashed("the task broke off its answer", "", "do not write to descriptors you did not open")
+    if name == "MemoryLimitExceeded":
+        return _memory_error(grant)
+    details = {"traceback": str(reply["traceback"])[:_MAX_TEXT]} if reply.get("traceback") else {}
+    return errors.ERRORS[name](what, where, remedy, details)
+
+
+def _memory_error(grant: Grant) -> errors.MemoryLimitExceeded:
+    return errors.MemoryLimitExceeded(
+        f"the task needed more than its {grant.permissions.memory_bytes / MiB:g} MiB of memory",
+        "memory_bytes",
+        "raise memory_bytes, or work in smaller parts",
+    )
+
+
+def _death(transcript: Transcript, grant: Grant) -> errors.RunvisorError:
+    end = transcript.exit
+    if end is None:
+        return errors.GuestCrashed("the task's process vanished", "", "")
+    if end.oom_killed:
+        return _memory_error(grant)
+    if end.signal == signal.SIGXCPU:
+        cpu_s = grant.permissions.cpu_s or grant.permissions.timeout_s
+        return errors.TimeLimitExceeded(f"the task used more than {cpu_s} s of CPU time", "cpu_s", "raise cpu_s")
+    if end.signal == signal.SIGSYS:
+        return errors.GuestCrashed("the task was killed for a forbidden system call", "seccomp", "")
+    if end.signal:
+        name = signal.Signals(end.signal).name
+        last = transcript.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        return errors.GuestCrashed(f"the task's process died of {name}", "", last[0][:500] if last else "")
+    return errors.GuestException(f"the task's process ended with status {end.status} and no value", "", "")
