@@ -46,6 +46,7 @@ class InstancePool(Generic[T]):
         self._size = size
         self._changed = threading.Condition()
         self._idle: deque[T] = deque()
+        self._spent: deque[T] = deque()
         self._busy = 0
         self._making = 0
         self._waiting = 0
@@ -70,7 +71,9 @@ class InstancePool(Generic[T]):
 
     @contextmanager
     def lend(self, wait_s: float | None = None) -> Iterator[T]:
-        """Lend one instance for one task; it is destroyed when the block ends, however it ends.
+        """Lend one instance for one task; it is destroyed after the block, however that ends.
+
+        The destruction itself happens in the background, off the caller's path.
 
         Args:
             wait_s: How long to wait for one; None is the pool's own limit.
@@ -84,9 +87,8 @@ class InstancePool(Generic[T]):
         try:
             yield instance
         finally:
-            self._destroy(instance)
             with self._changed:
-                self._busy -= 1
+                self._spent.append(instance)
                 self._changed.notify_all()
 
     def load(self) -> Load:
@@ -104,6 +106,8 @@ class InstancePool(Generic[T]):
             thread.join(timeout=30)
         for instance in idle:
             self._destroy(instance)
+        while self._spent:
+            self._destroy(self._spent.popleft())
 
     def _take(self, wait_s: float) -> T:
         deadline = time.monotonic() + wait_s
@@ -144,11 +148,18 @@ class InstancePool(Generic[T]):
     def _refill(self) -> None:
         while True:
             with self._changed:
-                while not self._closed and not self._wanted():
+                while not self._closed and not self._spent and not self._wanted():
                     self._changed.wait()
-                if self._closed:
+                spent = self._spent.popleft() if self._spent else None
+                if spent is None and self._closed:
                     return
-                self._making += 1
+                self._making += spent is None
+            if spent is not None:
+                self._destroy(spent)
+                with self._changed:
+                    self._busy -= 1
+                    self._changed.notify_all()
+                continue
             try:
                 made: T | None = self._make()
                 error: RunvisorError | None = None

@@ -67,6 +67,8 @@ def converse(child: Child, task: Mapping[str, Any], bounds: Bounds, on_started: 
         raise WorkerCrashed("the instance died before its task", "", "", {"started": False}) from None
     gathering = _Gathering(child, bounds, on_started)
     end = gathering.until(deadline)
+    if end != "reply":
+        child.kill()
     wall_s = time.monotonic() - began
     usage = child.usage()
     child_exit: ChildExit | None = None

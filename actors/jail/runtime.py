@@ -1,0 +1,79 @@
+"""What Python and V8 share: a zygote, a pool of its sealed children, one child per task."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from runvisor.actors.instances import InstancePool
+from runvisor.actors.jail.conversation import Bounds, converse
+from runvisor.actors.jail.outcome import to_result
+from runvisor.actors.jail.probe import probe_jail
+from runvisor.actors.jail.spec import JailSpec
+from runvisor.actors.jail.zygote import Child, Zygote
+from runvisor.actors.runtime import Load, PoolSize, Probe
+from runvisor.policies.permissions import MiB
+from runvisor.policies.result import Result
+from runvisor.policies.task import Task
+from runvisor.policies.trust import Grant
+from runvisor.policies.values import pack
+
+_REPLY_BYTES: Final = 64 * MiB
+_WARM_MEMORY_BYTES: Final = 256 * MiB
+
+
+class JailedRuntime:
+    """A runtime whose every execution has a process of its own.
+
+    Args:
+        name: The runtime's name.
+        spec: What its zygote and children are.
+        size: How many instances to keep.
+    """
+
+    def __init__(self, name: str, spec: JailSpec, size: PoolSize) -> None:
+        self.name = name
+        self._zygote = Zygote(spec)
+        self._pool: InstancePool[Child] = InstancePool(self._make, Child.close, size)
+
+    def probe(self) -> Probe:
+        """See `Runtime.probe`."""
+        return probe_jail(self.name)
+
+    def start(self) -> None:
+        """See `Runtime.start`."""
+        self._zygote.start()
+        self._pool.start()
+
+    def execute(self, task: Task, variant: str, grant: Grant, on_started: Callable[[], None]) -> Result:
+        """See `Runtime.execute`."""
+        permissions = grant.permissions
+        message = {
+            "code": task.source,
+            "inputs": pack(task.inputs),
+            "label": task.label,
+            "env": dict(permissions.env),
+            "cpu_s": permissions.cpu_s or permissions.timeout_s + 1,
+            "memory_bytes": permissions.memory_bytes,
+            "output_bytes": permissions.output_bytes,
+        }
+        asked = time.monotonic()
+        with self._pool.lend() as child:
+            queue_s = time.monotonic() - asked
+            child.limit_memory(permissions.memory_bytes)
+            bounds = Bounds(permissions.timeout_s, permissions.output_bytes, _REPLY_BYTES)
+            transcript = converse(child, message, bounds, on_started)
+        return to_result(transcript, task, grant, runtime=self.name, variant=variant, queue_s=queue_s)
+
+    def load(self) -> Load:
+        """See `Runtime.load`."""
+        return self._pool.load()
+
+    def close(self) -> None:
+        """See `Runtime.close`."""
+        self._pool.close()
+        self._zygote.close()
+
+    def _make(self) -> Child:
+        return self._zygote.spawn(memory_bytes=_WARM_MEMORY_BYTES)

@@ -1,0 +1,1 @@
+"""The V8 runtime: one fresh isolate in a pre-forked jailed child per task."""
