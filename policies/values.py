@@ -98,7 +98,7 @@ def to_json(value: Value) -> Value:
     return value
 
 
-def _encode(item: object) -> object:
+def _encode(item: Any) -> object:
     """Encode what msgpack itself cannot: numpy values (called by msgpack)."""
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(item, numpy.ndarray):

@@ -164,7 +164,7 @@ class Slot:
 
 
 def count_oom_kills(events: str) -> int:
-    """Read how many processes the kernel killed for want of memory.
+    r"""Read how many processes the kernel killed for want of memory.
 
     Args:
         events: Text of ``memory.events`` (v2) or ``memory.oom_control`` (v1).

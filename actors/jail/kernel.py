@@ -61,7 +61,7 @@ def syscall(number: int, *arguments: int | bytes | ctypes.Array[ctypes.c_char] |
 
 
 def mount(source: str | None, target: str, kind: str | None, flags: int = 0, data: str | None = None) -> None:
-    """mount(2)."""
+    """Mount a file system (man 2 mount)."""
     checked(
         _libc.mount(
             source.encode() if source else None,
@@ -75,26 +75,26 @@ def mount(source: str | None, target: str, kind: str | None, flags: int = 0, dat
 
 
 def unmount(target: str, flags: int = MNT_DETACH) -> None:
-    """umount2(2)."""
+    """Detach a file system (man 2 umount2)."""
     checked(_libc.umount2(target.encode(), flags), f"umount {target}")
 
 
 def pivot_root(new_root: str, put_old: str) -> None:
-    """pivot_root(2)."""
+    """Make another folder the root (man 2 pivot_root)."""
     syscall(_PIVOT_ROOT, new_root.encode(), put_old.encode(), what="pivot_root")
 
 
 def unshare(flags: int) -> None:
-    """unshare(2)."""
+    """Leave namespaces for new ones (man 2 unshare)."""
     checked(_libc.unshare(ctypes.c_int(flags)), f"unshare {flags:#x}")
 
 
 def setns(fd: int, kind: int) -> None:
-    """setns(2)."""
+    """Join a namespace (man 2 setns)."""
     checked(_libc.setns(fd, kind), "setns")
 
 
 def prctl(option: int, *arguments: int) -> int:
-    """prctl(2), with unused arguments zero."""
+    """Set or read a property of this process (man 2 prctl), with unused arguments zero."""
     padded = [ctypes.c_ulong(item) for item in (*arguments, 0, 0, 0, 0)[:4]]
     return checked(_libc.prctl(option, *padded), f"prctl {option}")

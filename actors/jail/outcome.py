@@ -20,7 +20,9 @@ _MAX_TEXT: Final = 64 * 1024
 ENFORCED: Final = ("memory_bytes", "timeout_s", "cpu_s", "output_bytes", "disk_bytes", "processes")
 
 
-def to_result(transcript: Transcript, task: Task, grant: Grant, *, runtime: str, variant: str, queue_s: float) -> Result:
+def to_result(
+    transcript: Transcript, task: Task, grant: Grant, *, runtime: str, variant: str, queue_s: float
+) -> Result:
     """Read a transcript as the result of a task; every byte of it is checked.
 
     Args:

@@ -46,7 +46,7 @@ class _ZygoteProcess:
         self._filters = Filter(self._spec.syscalls)
         self._guest: ModuleType = importlib.import_module(self._spec.guest)
         self._guest.preload(dict(self._spec.options))
-        threads = len(os.listdir("/proc/self/task"))
+        threads = len(list(Path("/proc/self/task").iterdir()))
         if threads != 1:
             raise RuntimeError(f"preloading {self._spec.guest} left {threads} threads; a fork would lose all but one")
         gc.collect()

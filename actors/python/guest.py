@@ -96,7 +96,7 @@ def _report(name: str, error: RunvisorError) -> dict[str, Any]:
     return {"op": "error", "type": name, "what": error.what, "where": error.where, "remedy": error.remedy}
 
 
-def _leaving(value: object) -> object:
+def _leaving(value: Any) -> Any:
     """Turn a table into plain columns; anything else goes as it is."""
     pandas = sys.modules.get("pandas")
     if pandas is not None and isinstance(value, pandas.DataFrame):

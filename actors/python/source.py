@@ -26,7 +26,7 @@ class Program:
 
 
 def parse(code: str, filename: str) -> Program:
-    """Compile source.
+    r"""Compile source.
 
     Args:
         code: Python source.

@@ -1,0 +1,95 @@
+"""The pool actor: a thin, trusted Ray actor that owns one runtime and its channels."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from runvisor.actors import registry
+from runvisor.actors.audit_log import AuditLog
+from runvisor.actors.channel.frames import Message, decode, encode
+from runvisor.actors.channel.unix import UnixServer
+from runvisor.actors.runtime import PoolSize
+from runvisor.actors.service import PoolService
+
+_HEADER_BYTES = 4
+
+
+class PoolActor:
+    """One runtime, served on a unix socket and by Ray calls.
+
+    Create it with ``ray.remote(PoolActor)``, ``max_restarts=0`` and a
+    ``max_concurrency`` above the pool's maximum: a spare replaces it when it
+    dies, because a restarted actor would answer seconds later.
+
+    Args:
+        runtime: The runtime's name.
+        size: How many instances to keep.
+        key: What authorities are sealed with.
+        audit_folder: Where this actor's audit log goes.
+        allow_untrusted_bpf: The operator lets untrusted programs into the kernel.
+
+    Raises:
+        SpawnFailed: The runtime cannot run on this node.
+    """
+
+    def __init__(
+        self, runtime: str, size: PoolSize, key: bytes, audit_folder: str, allow_untrusted_bpf: bool = False
+    ) -> None:
+        self._nonce = secrets.token_hex(16)
+        self._runtime = registry.create(runtime, size)
+        self._runtime.start()
+        folder = Path(audit_folder)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._audit = AuditLog(folder / f"{runtime}-{os.getpid()}-{self._nonce[:8]}.jsonl")
+        self._service = PoolService(self._runtime, key, self._audit, allow_untrusted_bpf=allow_untrusted_bpf)
+        self._server = UnixServer(self._service.handle, self._nonce)
+        self._closing = threading.Event()
+        self._audit.append("lifecycle", "start pool", "supervisor", {"runtime": runtime, "pid": os.getpid()})
+
+    def describe(self) -> dict[str, Any]:
+        """Return where this pool is reached, who it is and how busy it is."""
+        return {
+            "runtime": self._runtime.name,
+            "nonce": self._nonce,
+            "socket": str(self._server.path),
+            "pid": os.getpid(),
+            "load": asdict(self._runtime.load()),
+            "audit": str(self._audit.path),
+        }
+
+    def stream(self, body: bytes) -> Iterator[bytes]:
+        """Handle one request that came by a Ray call; yields the answers as they come."""
+        answers: SimpleQueue[Message | None] = SimpleQueue()
+
+        def work() -> None:
+            try:
+                self._service.handle(decode(body), answers.put)
+            finally:
+                answers.put(None)
+
+        threading.Thread(target=work, name="ray-request", daemon=True).start()
+        while (answer := answers.get()) is not None:
+            yield encode(answer)[_HEADER_BYTES:]
+
+    def watch(self) -> None:
+        """Return only when the pool closes in order; a caller learns of a crash by the exception."""
+        self._closing.wait()
+
+    def close(self) -> None:
+        """End every process, cgroup, mount and file of this pool."""
+        if self._closing.is_set():
+            return
+        self._server.close()
+        self._runtime.close()
+        with contextlib.suppress(OSError):
+            self._audit.append("lifecycle", "stop pool", "supervisor", {})
+        self._audit.close()
+        self._closing.set()
