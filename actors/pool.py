@@ -35,9 +35,6 @@ class PoolActor:
         key: What authorities are sealed with.
         audit_folder: Where this actor's audit log goes.
         allow_untrusted_bpf: The operator lets untrusted programs into the kernel.
-
-    Raises:
-        SpawnFailed: The runtime cannot run on this node.
     """
 
     def __init__(
@@ -45,14 +42,28 @@ class PoolActor:
     ) -> None:
         self._nonce = secrets.token_hex(16)
         self._runtime = registry.create(runtime, size)
-        self._runtime.start()
+        self._key = key
+        self._allow_untrusted_bpf = allow_untrusted_bpf
+        self._closing = threading.Event()
         folder = Path(audit_folder)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._audit = AuditLog(folder / f"{runtime}-{os.getpid()}-{self._nonce[:8]}.jsonl")
-        self._service = PoolService(self._runtime, key, self._audit, allow_untrusted_bpf=allow_untrusted_bpf)
+
+    def start(self) -> dict[str, Any]:
+        """Start the runtime and its channels; return `describe`.
+
+        Raises:
+            SpawnFailed: The runtime cannot run on this node; says what is missing.
+        """
+        self._runtime.start()
+        self._service = PoolService(
+            self._runtime, self._key, self._audit, allow_untrusted_bpf=self._allow_untrusted_bpf
+        )
         self._server = UnixServer(self._service.handle, self._nonce)
-        self._closing = threading.Event()
-        self._audit.append("lifecycle", "start pool", "supervisor", {"runtime": runtime, "pid": os.getpid()})
+        self._audit.append(
+            "lifecycle", "start pool", "supervisor", {"runtime": self._runtime.name, "pid": os.getpid()}
+        )
+        return self.describe()
 
     def describe(self) -> dict[str, Any]:
         """Return where this pool is reached, who it is and how busy it is."""

@@ -35,9 +35,10 @@ def encode(message: Mapping[str, Any], *, max_bytes: int = MAX_FRAME_BYTES) -> b
         {'op': 'hello'}
     """
     try:
-        body: bytes = msgpack.packb(message)
+        body = msgpack.packb(message)
     except (TypeError, ValueError, OverflowError) as error:
         raise ProtocolError(f"not a message: {error}") from None
+    assert isinstance(body, bytes)
     if len(body) > max_bytes:
         raise ProtocolError(
             f"a frame of {len(body)} bytes is larger than {max_bytes}", "", "pass large values in parts or as files"

@@ -60,13 +60,13 @@ def find_hierarchy(mount: Path = MOUNT, membership: str | None = None) -> Hierar
     text = Path("/proc/self/cgroup").read_text() if membership is None else membership
     own = {controller: path for line in text.splitlines() for controller, path in [_membership(line)]}
     tried: list[str] = []
-    for version, parent in _candidates(mount, own):
+    for place in _candidates(mount, own):
         try:
-            _try(version, parent)
+            _try(place)
         except OSError as error:
-            tried.append(f"{parent}: {error.strerror or error}")
+            tried.append(f"{place.parent}: {error.strerror or error}")
             continue
-        return Hierarchy(version, parent)
+        return place
     raise OSError("no writable memory cgroup" + (f" ({'; '.join(tried)})" if tried else ""))
 
 
@@ -75,28 +75,28 @@ def _membership(line: str) -> tuple[str, str]:
     return ("memory" if "memory" in controllers.split(",") else controllers), path.lstrip("/")
 
 
-def _candidates(mount: Path, own: dict[str, str]) -> list[tuple[Literal[1, 2], Path]]:
-    places: list[tuple[Literal[1, 2], Path]] = []
+def _candidates(mount: Path, own: dict[str, str]) -> list[Hierarchy]:
+    places: list[Hierarchy] = []
     if (mount / "cgroup.controllers").exists():
         # v2 forbids members beside child groups that use a controller, so a sibling of
         # our own group comes first (a delegated one), then the root group.
         home = mount / own.get("", "")
-        places += [(2, place) for place in dict.fromkeys((home.parent if home != mount else mount, mount, home))]
+        beside = home.parent if home != mount else mount
+        places += [Hierarchy(2, place) for place in dict.fromkeys((beside, mount, home))]
     memory = mount / "memory"
     if memory.is_dir() and "memory" in own:
-        places += [(1, place) for place in dict.fromkeys((memory / own["memory"], memory))]
+        places += [Hierarchy(1, place) for place in dict.fromkeys((memory / own["memory"], memory))]
     return places
 
 
-def _try(version: Literal[1, 2], parent: Path) -> None:
-    if version == 2:
+def _try(place: Hierarchy) -> None:
+    if place.version == 2:
         with contextlib.suppress(OSError):
-            (parent / "cgroup.subtree_control").write_text("+memory +pids")
-    probe = parent / f"runvisor-probe-{os.getpid()}-{time.monotonic_ns()}"
+            (place.parent / "cgroup.subtree_control").write_text("+memory +pids")
+    probe = place.parent / f"runvisor-probe-{os.getpid()}-{time.monotonic_ns()}"
     probe.mkdir()
     try:
-        name = "memory.max" if version == 2 else "memory.limit_in_bytes"
-        (probe / name).write_text(str(1 << 30))
+        (probe / place.limit_file).write_text(str(1 << 30))
     finally:
         probe.rmdir()
 
@@ -121,6 +121,7 @@ class PoolGroup:
             with contextlib.suppress(OSError):  # already the only mode on recent kernels
                 (self.path / "memory.use_hierarchy").write_text("1")
         self.fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.parent_fd = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def slot(self, name: str) -> Slot:
         """Return the slot of one child, which the zygote has made."""
@@ -131,7 +132,10 @@ class PoolGroup:
         if self.fd < 0:
             return
         os.close(self.fd)
+        os.close(self.parent_fd)
         self.fd = -1
+        if not self.path.exists():  # the zygote's last act is to remove it
+            return
         deadline = time.monotonic() + _REMOVE_TIMEOUT_S
         for folder in [*(entry for entry in self.path.iterdir() if entry.is_dir()), self.path]:
             remove(folder, deadline)

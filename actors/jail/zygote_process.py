@@ -3,7 +3,8 @@
 Started by subprocess, never forked from a Ray worker, with a clean
 environment, so that there is no secret in its memory to leak. It stays
 single-threaded. Run as ``python -m runvisor.actors.jail.zygote_process FD
-CGROUP_FD SPEC``; the descriptors are a control socket and the pool's cgroup.
+CGROUP_FD PARENT_FD GROUP SPEC``: a control socket, the pool's cgroup, the
+folder that holds it, and its name there.
 """
 
 from __future__ import annotations
@@ -16,14 +17,18 @@ import select
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
+from typing import Final
 
 from runvisor.actors.channel.frames import FrameSocket, Message
 from runvisor.actors.jail import cgroups, kernel, mounts
 from runvisor.actors.jail.inmate import Descriptors, become_inmate
 from runvisor.actors.jail.seccomp import Filter
 from runvisor.actors.jail.spec import JailSpec
+
+_REMOVE_TIMEOUT_S: Final = 2.0
 
 
 class _ZygoteProcess:
@@ -68,6 +73,20 @@ class _ZygoteProcess:
             for pidfd in list(self._children):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
                 self._reap(pidfd)
+
+    def remove_group(self, parent_fd: int, name: str) -> None:
+        """Remove the pool's cgroup: the host may have been killed and cannot."""
+        deadline = time.monotonic() + _REMOVE_TIMEOUT_S
+        while time.monotonic() < deadline:
+            self._sweep()
+            try:
+                os.rmdir(name, dir_fd=parent_fd)
+            except FileNotFoundError:
+                return
+            except OSError:
+                time.sleep(0.005)  # the last process is still counted for a moment
+            else:
+                return
 
     def _spawn(self, message: Message) -> None:
         number = int(message["child"])
@@ -147,7 +166,8 @@ class _ZygoteProcess:
 
 def main() -> None:
     """Run the program described in the module's docstring."""
-    control_fd, cgroup_fd, spec = int(sys.argv[1]), int(sys.argv[2]), JailSpec.from_json(sys.argv[3])
+    control_fd, cgroup_fd, parent_fd = map(int, sys.argv[1:4])
+    group, spec = sys.argv[4], JailSpec.from_json(sys.argv[5])
     control = FrameSocket(socket.socket(fileno=control_fd))
     process = _ZygoteProcess(control, cgroup_fd, spec)
     try:
@@ -158,6 +178,7 @@ def main() -> None:
     rss = Path("/proc/self/statm").read_text().split()[1]
     control.send({"op": "ready", "rss_pages": int(rss)})
     process.run()
+    process.remove_group(parent_fd, group)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,160 @@
+"""The supervisor actor: one per cluster; owns the pools, the learning and the plans."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import tempfile
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import ray
+
+from runvisor.actors import registry
+from runvisor.actors.runtime import PoolSize
+from runvisor.policies.authority import MIN_KEY_BYTES, Authority
+from runvisor.policies.errors import TrustViolation
+from runvisor.policies.permissions import Permissions
+from runvisor.policies.scheduling.mean_variance import MeanVarianceScheduler
+from runvisor.policies.scheduling.snapshot import Outcome
+from runvisor.policies.trust import Trust
+from runvisor.supervisor.pools import Endpoint, PoolOptions, SupervisedPool
+
+NAME: Final = "supervisor"
+NAMESPACE: Final = "runvisor"
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorOptions:
+    """What the operator decides once, when the supervisor starts."""
+
+    sizes: Mapping[str, PoolSize] = field(default_factory=dict)
+    """Pool sizes by runtime."""
+    spares: bool = True
+    """Keep a started spare behind each active pool."""
+    allow_untrusted_bpf: bool = False
+    """Let untrusted record programs into the kernel."""
+    max_trust: Trust = Trust.TRUSTED
+    """The most trust that any principal may claim."""
+    permission_ceiling: Permissions | None = None
+    """A bound on every principal's permissions, beside the trust levels' own."""
+    authority_s: float = 24 * 3600.0
+    """How long a handle's authority lasts before it must attach anew."""
+    audit_folder: str = ""
+    """Where audit logs go; empty is a new folder under the system's temporary one."""
+
+
+class SupervisorActor:
+    """Coordinates; untrusted code never comes near it. Create it as a named async Ray actor.
+
+    Args:
+        options: The operator's decisions.
+    """
+
+    def __init__(self, options: SupervisorOptions) -> None:
+        self._options = options
+        self._key = secrets.token_bytes(MIN_KEY_BYTES)
+        self._epoch = time.time_ns()
+        audit_folder = options.audit_folder or tempfile.mkdtemp(prefix="runvisor-audit-")
+        self._pool_options = PoolOptions(
+            self._key, audit_folder, options.sizes, options.spares, options.allow_untrusted_bpf
+        )
+        self._pools: dict[str, SupervisedPool] = {}
+        self._scheduler = MeanVarianceScheduler()
+        self._unavailable = self._probe()
+
+    async def attach(self, principal: str, trust: int, permissions: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Issue a handle: its sealed authority and what it needs to decide by itself.
+
+        Args:
+            principal: On whose behalf the handle acts.
+            trust: The trust ceiling asked for.
+            permissions: A permission ceiling for it, as plain data.
+
+        Raises:
+            TrustViolation: More trust is asked than the operator allows.
+        """
+        if trust > self._options.max_trust:
+            raise TrustViolation(
+                f"the operator allows at most {self._options.max_trust.label} trust", "trust", "attach with less"
+            )
+        ceiling = Permissions.from_dict(permissions) if permissions is not None else None
+        if ceiling is None:
+            ceiling = self._options.permission_ceiling
+        elif self._options.permission_ceiling is not None:
+            ceiling = ceiling.narrowed_to(self._options.permission_ceiling)
+        expires_at = time.time() + self._options.authority_s
+        authority = Authority(principal, Trust(trust), ceiling, expires_at, self._epoch)
+        return {
+            "authority": authority.seal(self._key),
+            "expires_at": expires_at,
+            "permissions": ceiling.to_dict() if ceiling else None,
+            "unavailable": self._unavailable,
+            "allow_untrusted_bpf": self._options.allow_untrusted_bpf,
+            "snapshot": self._scheduler.to_wire(),
+        }
+
+    async def pool(self, runtime: str) -> Endpoint:
+        """Return the endpoint of a runtime's active pool, starting it if need be.
+
+        Raises:
+            SpawnFailed: It cannot run here.
+        """
+        if runtime not in self._pools:
+            self._pools[runtime] = SupervisedPool(runtime, self._pool_options)
+        return await self._pools[runtime].endpoint()
+
+    async def replace(self, runtime: str, nonce: str) -> Endpoint:
+        """Return the pool that took over from one that a caller found dead."""
+        return await self._pools[runtime].replace(nonce)
+
+    async def report(self, outcomes: list[Any]) -> dict[str, Any]:
+        """Learn from a batch of outcomes and return the new snapshot."""
+        for outcome in outcomes:
+            self._scheduler.update(Outcome.from_wire(outcome))
+        return self._scheduler.to_wire()
+
+    async def describe(self) -> dict[str, Any]:
+        """Return the supervision tree as plain data."""
+        return {
+            "epoch": self._epoch,
+            "audit_folder": self._pool_options.audit_folder,
+            "pools": [pool.describe() for pool in self._pools.values()],
+            "unavailable": self._unavailable,
+        }
+
+    async def run_plan(self, plan: dict[str, Any], principal: str, trust: int) -> AsyncIterator[dict[str, Any]]:
+        """Run a plan here, under supervision; yields its events and, last, its result.
+
+        Args:
+            plan: A plan as plain data.
+            principal: On whose behalf.
+            trust: The principal's trust ceiling.
+        """
+        from runvisor.supervisor.plan_run import PlanRun
+
+        run = PlanRun(plan, ray.get_runtime_context().current_actor, principal, Trust(trust))
+        async for message in run.events():
+            yield message
+
+    async def close(self) -> None:
+        """End every pool in order."""
+        await asyncio.gather(*(pool.close() for pool in self._pools.values()))
+        self._pools.clear()
+
+    def _probe(self) -> dict[str, str]:
+        """Probe each runtime on this node; the reason for each runtime or variant that cannot run."""
+        unavailable: dict[str, str] = {}
+        for name in registry.names():
+            runtime = registry.create(name)
+            probe = runtime.probe()
+            if not probe.available:
+                unavailable[name] = f"{probe.detail}; {probe.remedy}"
+            for variant, reason in probe.unavailable_variants:
+                unavailable[f"{name}/{variant}"] = reason
+        if not self._options.audit_folder:
+            Path(self._pool_options.audit_folder).chmod(0o700)
+        return unavailable

@@ -1,0 +1,83 @@
+"""``runvisor run``: one piece of code, from a file or standard input."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from runvisor.policies.errors import ConfigError, InvalidTask
+from runvisor.policies.language import SUFFIXES
+from runvisor.policies.permissions import Permissions
+from runvisor.supervisor.cli.output import print_json, print_result, reserved_stdout
+from runvisor.supervisor.client import AUTO, Supervisor
+
+
+def run(
+    file: Annotated[str, typer.Argument(help="The code; - reads standard input.")],
+    language: Annotated[str, typer.Option("--language", "-l", help="Its language, or auto.")] = AUTO,
+    inputs: Annotated[str | None, typer.Option("--inputs", "-i", help="JSON that the code sees as inputs.")] = None,
+    trust: Annotated[str, typer.Option(help="untrusted, verified or trusted.")] = "untrusted",
+    timeout: Annotated[float, typer.Option(help="Seconds it may run.")] = 10.0,
+    memory: Annotated[str, typer.Option(help="Memory it may use.")] = "256MB",
+    allow_host: Annotated[list[str] | None, typer.Option(help="A host it may reach.")] = None,
+    read: Annotated[list[str] | None, typer.Option(help="A path glob it may read.")] = None,
+    write: Annotated[list[str] | None, typer.Option(help="A path glob it may write.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Say why this runtime was chosen.")] = False,
+    address: Annotated[str | None, typer.Option(help="A Ray cluster to join; default is a local one.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Run one piece of code in the sandbox that suits it."""
+    code, language = _read(file, language)
+    permissions = Permissions.from_dict(
+        {
+            "timeout_s": timeout,
+            "memory_bytes": memory,
+            "network": {"allowed_hosts": allow_host or []},
+            "filesystem": {"read": read or [], "write": write or []},
+        }
+    )
+    with reserved_stdout(wanted=as_json), Supervisor.start(address) as supervisor:
+        result = supervisor.run(
+            code,
+            language,
+            inputs=_inputs(inputs),
+            permissions=permissions,
+            trust=trust,
+            label="" if file == "-" else Path(file).name,
+        )
+        if as_json:
+            print_json(result.to_document())
+        else:
+            print_result(result)
+            if explain and result.decision is not None:
+                typer.echo(result.decision.explain(), err=True)
+    raise typer.Exit(result.error.exit_status if result.error else 0)
+
+
+def _read(file: str, language: str) -> tuple[str | bytes, str]:
+    if file == "-":
+        data = sys.stdin.buffer.read()
+    else:
+        try:
+            data = Path(file).read_bytes()
+        except OSError as error:
+            raise InvalidTask(f"{file} cannot be read: {error.strerror}", file, "give the path of a file") from None
+    if language == AUTO and file != "-":
+        language = SUFFIXES.get(Path(file).suffix.lstrip("."), AUTO)
+    try:
+        return data.decode(), language
+    except UnicodeDecodeError:
+        return data, language
+
+
+def _inputs(text: str | None) -> Any:
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"--inputs is not JSON: {error}", "--inputs") from None

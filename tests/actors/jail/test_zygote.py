@@ -1,0 +1,212 @@
+"""What a sealed child can and cannot do, looked at from inside. Each layer has a test of its own."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runvisor.actors.jail.cgroups import find_hierarchy
+from runvisor.actors.jail.probe import probe_jail
+from runvisor.actors.jail.spec import JailSpec
+from runvisor.actors.jail.zygote import Child, Zygote
+from runvisor.policies.errors import SpawnFailed
+from runvisor.policies.permissions import MiB
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(not probe_jail("test").available, reason=probe_jail("test").detail),
+]
+
+TESTS_FOLDER = str(Path(__file__).resolve().parents[2])
+PRISONER = JailSpec("prisoner", "actors.jail.prisoner", import_from=(TESTS_FOLDER,))
+
+
+def ask(child: Child, value: str = "None", do: str = "") -> Any:
+    child.channel.send({"value": value, "do": do})
+    answer = child.channel.receive()
+    assert answer is not None
+    return answer.get("value", answer.get("error"))
+
+
+@pytest.fixture(scope="module")
+def zygote() -> Iterator[Zygote]:
+    zygote = Zygote(PRISONER)
+    zygote.start()
+    yield zygote
+    zygote.close()
+
+
+@pytest.fixture
+def child(zygote: Zygote) -> Iterator[Child]:
+    child = zygote.spawn(memory_bytes=64 * MiB)
+    yield child
+    child.close()
+
+
+def test_it_is_process_1_and_sees_no_other(child: Child) -> None:
+    assert ask(child, "os.getpid()") == 1
+    assert sorted(ask(child, "[n for n in os.listdir('/proc') if n.isdigit()]")) == ["1"]
+
+
+def test_it_has_a_uid_of_its_own_and_no_capability(zygote: Zygote, child: Child) -> None:
+    other = zygote.spawn(memory_bytes=64 * MiB)
+    try:
+        assert ask(child, "os.getuid()") not in (0, os.getuid(), ask(other, "os.getuid()"))
+        assert "CapEff:\t0000000000000000" in ask(child, "open('/proc/self/status').read()")
+        assert "CapBnd:\t0000000000000000" in ask(child, "open('/proc/self/status').read()")
+    finally:
+        other.close()
+
+
+def test_host_files_do_not_exist(child: Child, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("canary")
+    assert ask(child, f"open({str(secret)!r}).read()") == "FileNotFoundError"
+    assert ask(child, "open('/etc/shadow').read()") == "FileNotFoundError"
+    assert ask(child, "open('/sys/kernel/uevent_seqnum').read()") == "FileNotFoundError"
+
+
+def test_the_interpreter_is_there_but_read_only(child: Child) -> None:
+    assert ask(child, "len(os.listdir(os.path.dirname(os.__file__))) > 100") is True
+    assert ask(child, "open(os.__file__, 'a')") in ("OSError", "PermissionError")
+
+
+def test_landlock_denies_what_the_mounts_would_allow(child: Child) -> None:
+    # The root's own mode is 0755: only Landlock stands between the guest and listing it.
+    assert ask(child, "os.listdir('/')") == "PermissionError"
+
+
+def test_the_scratch_is_its_own_and_bounded(zygote: Zygote, child: Child) -> None:
+    assert ask(child, "open('/tmp/mine', 'w').write('x')") == 1
+    other = zygote.spawn(memory_bytes=64 * MiB, disk_bytes=1 * MiB)
+    try:
+        assert ask(other, "os.listdir('/tmp')") == []
+        signal_ignored = "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)"
+        assert ask(other, "open('/tmp/big', 'wb').write(bytes(2 << 20))", signal_ignored) == "OSError"
+    finally:
+        other.close()
+
+
+def test_files_in_the_scratch_cannot_be_executed(child: Child) -> None:
+    assert "noexec" in ask(child, "[l for l in open('/proc/self/mounts') if ' /tmp ' in l][-1]")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "__import__('socket').socket()",
+        "os.fork()",
+        "os.execv('/bin/true', ['true'])",
+        "__import__('subprocess').run(['/bin/true'])",
+        "os.chroot('/tmp')",
+        "os.setuid(0)",
+        "os.mknod('/tmp/node')",
+        "os.memfd_create('x')",
+        "os.pidfd_open(1)",
+        "os.sched_setaffinity(0, {0})",
+    ],
+)
+def test_system_calls_that_are_not_listed_are_refused(child: Child, call: str) -> None:
+    assert ask(child, call) == "PermissionError"
+
+
+def test_threads_may_start(child: Child) -> None:
+    do = "import threading; t = threading.Thread(target=lambda: None); t.start(); t.join()"
+    assert ask(child, "'threads work'", do) == "threads work"
+
+
+def test_its_environment_is_not_ours(zygote: Zygote) -> None:
+    os.environ["RUNVISOR_TEST_SECRET"] = "canary"
+    fresh = Zygote(PRISONER)
+    try:
+        fresh.start()
+        child = fresh.spawn(memory_bytes=64 * MiB)
+        assert "RUNVISOR_TEST_SECRET" not in ask(child, "dict(os.environ)")
+        child.close()
+    finally:
+        del os.environ["RUNVISOR_TEST_SECRET"]
+        fresh.close()
+
+
+def test_it_holds_no_descriptor_but_its_own_four(child: Child) -> None:
+    assert ask(child, "sorted(map(int, os.listdir('/proc/self/fd')))")[:4] == [0, 1, 2, 3]
+    assert len(ask(child, "os.listdir('/proc/self/fd')")) == 5  # and the one that lists them
+
+
+def test_memory_beyond_its_limit_kills_it_and_says_so(child: Child) -> None:
+    child.limit_memory(16 * MiB)
+    child.channel.send({"do": "hog = bytearray(200 << 20)"})
+    assert child.channel.receive() is None
+    end = child.exit()
+    assert end is not None
+    assert end.oom_killed
+    assert end.signal == signal.SIGKILL
+
+
+def test_killing_it_is_seen_and_its_cgroup_goes(zygote: Zygote) -> None:
+    child = zygote.spawn(memory_bytes=64 * MiB)
+    child.kill()
+    end = child.exit()
+    assert end is not None
+    assert end.signal == signal.SIGKILL
+    child.close()
+
+
+def test_closing_the_zygote_leaves_nothing_behind() -> None:
+    before = set(find_hierarchy().parent.glob("runvisor-*"))
+    zygote = Zygote(PRISONER)
+    zygote.start()
+    children = [zygote.spawn(memory_bytes=64 * MiB) for _ in range(3)]
+    pidfds = [os.pidfd_open(child.pid) for child in children]
+    zygote.close()
+    for pidfd in pidfds:
+        with pytest.raises(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, signal.SIGCONT)
+        os.close(pidfd)
+    assert set(find_hierarchy().parent.glob("runvisor-*")) == before
+
+
+def test_children_die_with_a_killed_zygote(zygote: Zygote) -> None:
+    doomed = Zygote(PRISONER)
+    doomed.start()
+    child = doomed.spawn(memory_bytes=64 * MiB)
+    assert doomed._process is not None
+    doomed._process.kill()
+    assert child.channel.receive() is None  # its end of the channel closed: it is dead
+    assert child.exit() is None
+    doomed.close()
+    with pytest.raises(SpawnFailed):
+        doomed.spawn(memory_bytes=64 * MiB)
+
+
+def test_a_guest_module_that_does_not_import_is_a_clear_error() -> None:
+    zygote = Zygote(JailSpec("broken", "no.such.module"))
+    with pytest.raises(SpawnFailed, match="No module named"):
+        zygote.start()
+    zygote.close()
+
+
+def test_a_killed_host_leaves_no_process_and_no_cgroup(tmp_path: Path) -> None:
+    before = set(find_hierarchy().parent.glob("runvisor-*"))
+    program = (
+        "from runvisor.actors.jail.zygote import Zygote; from runvisor.actors.jail.spec import JailSpec; import time\n"
+        f"z = Zygote(JailSpec('prisoner', 'actors.jail.prisoner', import_from=({TESTS_FOLDER!r},))); z.start()\n"
+        "c = z.spawn(memory_bytes=1 << 26); print(c.pid, z._process.pid, flush=True); time.sleep(60)\n"
+    )
+    host = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert host.stdout is not None
+    pidfds = [os.pidfd_open(int(pid)) for pid in host.stdout.readline().split()]
+    host.kill()
+    host.wait()
+    for pidfd in pidfds:
+        assert select.select([pidfd], [], [], 10)[0], "a process outlived its host"
+        os.close(pidfd)
+    assert set(find_hierarchy().parent.glob("runvisor-*")) == before
