@@ -60,9 +60,7 @@ class PoolActor:
             self._runtime, self._key, self._audit, allow_untrusted_bpf=self._allow_untrusted_bpf
         )
         self._server = UnixServer(self._service.handle, self._nonce)
-        self._audit.append(
-            "lifecycle", "start pool", "supervisor", {"runtime": self._runtime.name, "pid": os.getpid()}
-        )
+        self._audit.append("lifecycle", "start pool", "supervisor", {"runtime": self._runtime.name, "pid": os.getpid()})
         return self.describe()
 
     def describe(self) -> dict[str, Any]:
