@@ -75,7 +75,7 @@ def converse(child: Child, task: Mapping[str, Any], bounds: Bounds, on_started: 
     if end == "exit":
         child_exit = child.exit()
         if child_exit is not None:
-            usage = ChildUsage(max(usage.cpu_s, child_exit.cpu_s), usage.peak_memory_bytes)
+            usage = ChildUsage(child.cpu_since_ready(child_exit), usage.peak_memory_bytes)
         if not gathering.started:
             raise WorkerCrashed("the instance died before its task", "", "", {"started": False})
     return Transcript(end, gathering.reply, bytes(gathering.stdout), bytes(gathering.stderr), wall_s, usage, child_exit)

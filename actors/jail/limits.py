@@ -47,12 +47,16 @@ def apply_cpu_limit(cpu_s: float) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1 if hard == resource.RLIM_INFINITY else hard))
 
 
-def apply_address_space_limit(extra_bytes: int) -> None:
+def mapped_bytes() -> int:
+    """Return the size of this process's address space."""
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[0]) * PAGE_BYTES
+
+
+def apply_address_space_limit(limit_bytes: int) -> None:
     """Let allocations fail in the guest, as MemoryError, before the cgroup kills it.
 
     Args:
-        extra_bytes: What may be mapped beyond what is mapped now.
+        limit_bytes: What may be mapped, counting what is mapped already.
     """
-    with open("/proc/self/statm") as statm:
-        mapped = int(statm.read().split()[0]) * PAGE_BYTES
-    lower(resource.RLIMIT_AS, mapped + extra_bytes)
+    lower(resource.RLIMIT_AS, limit_bytes)

@@ -121,6 +121,8 @@ class Child:
         self._exit: ChildExit | None = None
         self._closed = False
         self._baseline_bytes = 0
+        self._baseline_cpu_s = 0.0
+        self._memory_bytes = 0
         for fd in (self.stdout_fd, self.stderr_fd):
             os.set_blocking(fd, False)
 
@@ -143,20 +145,30 @@ class Child:
                 said = os.read(self.stderr_fd, 4000)
             raise SpawnFailed("a sandbox child could not be sealed", "jail", said.decode(errors="replace").strip())
         self._baseline_bytes = self._slot.current_bytes()
+        self._baseline_cpu_s = self._cpu_s()
 
     def limit_memory(self, memory_bytes: int) -> None:
         """Let the child's cgroup grow by ``memory_bytes`` (and a fixed slack) beyond its warm state."""
-        self._slot.limit_memory(self._baseline_bytes + memory_bytes + _SLACK_BYTES)
+        if memory_bytes != self._memory_bytes:
+            self._slot.limit_memory(self._baseline_bytes + memory_bytes + _SLACK_BYTES)
+            self._memory_bytes = memory_bytes
 
     def usage(self) -> ChildUsage:
-        """Return what a living child has used; CPU is that of all its threads (see clock_gettime(2))."""
-        clock = (~self.pid << 3) | 2
-        try:
-            cpu_s = time.clock_gettime(clock)
-        except OSError:
-            cpu_s = 0.0
+        """Return what a living child has used since it was ready, in all its threads."""
         peak = self._slot.peak_bytes()
+        cpu_s = max(0.0, self._cpu_s() - self._baseline_cpu_s)
         return ChildUsage(cpu_s, None if peak is None else max(0, peak - self._baseline_bytes))
+
+    def _cpu_s(self) -> float:
+        """Read the CPU-time clock of the process (clock_getcpuclockid in section 3 of the manual)."""
+        try:
+            return time.clock_gettime((~self.pid << 3) | 2)
+        except OSError:  # it has ended
+            return 0.0
+
+    def cpu_since_ready(self, end: ChildExit) -> float:
+        """Return the CPU time of a child that has ended, without what it took to make it."""
+        return max(0.0, end.cpu_s - self._baseline_cpu_s)
 
     def exit(self, timeout_s: float = _EXIT_TIMEOUT_S) -> ChildExit | None:
         """Wait for the child's end and say how it came; None if it has not ended in time."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import linecache
 import random
 import sys
 import types
@@ -18,7 +19,7 @@ from runvisor.actors.python import source
 from runvisor.policies.errors import GuestSyntaxError, RunvisorError, UnserializableValue
 from runvisor.policies.values import pack, unpack
 
-_WARM_TEXT: Final = "import math\ntotal = sum(range(3))\ntotal"
+_WARM_TEXT: Final = "import math\ndef double(x):\n    return x * 2\ntotal = [double(i) for i in range(3)]\ntotal"
 
 
 def preload(options: dict[str, Any]) -> None:
@@ -29,7 +30,7 @@ def preload(options: dict[str, Any]) -> None:
     if "matplotlib.pyplot" in sys.modules:
         _warm_matplotlib()
     importlib.import_module("encodings.idna")
-    source.run(source.parse(_WARM_TEXT, "<warm>"), types.ModuleType("warm").__dict__, None)
+    _rehearse()
 
 
 def _warm_matplotlib() -> None:
@@ -43,25 +44,38 @@ def _warm_matplotlib() -> None:
     pyplot.close("all")
 
 
-def prepare(options: dict[str, Any]) -> None:
-    """Give each child randomness of its own; forks share their zygote's state."""
+def prepare(options: dict[str, Any]) -> int:
+    """Make a child ready: randomness of its own, and its share of copied pages touched already.
+
+    Returns:
+        The size of its address space.
+    """
     del options
+    _rehearse()
     random.seed()
     if "numpy.random" in sys.modules:
         sys.modules["numpy.random"].seed()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    return limits.mapped_bytes()
 
 
-def serve(channel: FrameSocket, prepared: None) -> None:
+def _rehearse() -> None:
+    """Walk the path of a task once: after a fork, the first touch of each page costs a copy."""
+    task = {"env": {}, "label": "", "code": _WARM_TEXT, "inputs": pack({"x": [1.5, "text"]})}
+    _answer(task)
+    sys.modules.pop("__main__", None)
+    linecache.clearcache()
+
+
+def serve(channel: FrameSocket, prepared: int) -> None:
     """Take one task, run it, answer, and let the process end."""
-    del prepared
     task = channel.receive()
     if task is None:
         return
     channel.send({"op": "started"})
     limits.apply_cpu_limit(task["cpu_s"])
-    limits.apply_address_space_limit(task["memory_bytes"])
+    limits.apply_address_space_limit(prepared + task["memory_bytes"])
     answer = _answer(task)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):  # the guest may have replaced or closed it

@@ -72,8 +72,11 @@
     }
   };
 
+  // Returns the report if the task is over, else "": a promise is pending, ask report() later.
   const driver = (code, inputs, limit, callsMain) => {
     room = limit + 1; // one more than the limit, so that the host sees that it was passed
+    streams.out = streams.err = "";
+    outcome = null;
     globalThis.inputs = parse(inputs);
     try {
       const value = indirectEval(code);
@@ -82,11 +85,9 @@
     } catch (error) {
       fail(error);
     }
+    return report();
   };
-  const report = () => {
-    const said = streams;
-    const text = outcome === null ? "" : `{"out":${stringify(said.out)},"err":${stringify(said.err)},"outcome":${outcome}}`;
-    return text;
-  };
+  const report = () =>
+    outcome === null ? "" : `{"out":${stringify(streams.out)},"err":${stringify(streams.err)},"outcome":${outcome}}`;
   Object.defineProperty(globalThis, "__runvisor", { value: Object.freeze({ driver, report }) });
 })();
