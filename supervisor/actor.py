@@ -21,6 +21,7 @@ from runvisor.policies.permissions import Permissions
 from runvisor.policies.scheduling.mean_variance import MeanVarianceScheduler
 from runvisor.policies.scheduling.snapshot import Outcome
 from runvisor.policies.trust import Trust
+from runvisor.supervisor.plan_run import stream_plan
 from runvisor.supervisor.pools import Endpoint, PoolOptions, SupervisedPool
 
 NAME: Final = "supervisor"
@@ -126,18 +127,16 @@ class SupervisorActor:
             "unavailable": self._unavailable,
         }
 
-    async def run_plan(self, plan: dict[str, Any], principal: str, trust: int) -> AsyncIterator[dict[str, Any]]:
+    async def run_plan(self, text: str, principal: str, trust: int) -> AsyncIterator[dict[str, Any]]:
         """Run a plan here, under supervision; yields its events and, last, its result.
 
         Args:
-            plan: A plan as plain data.
+            text: The plan as its author wrote it.
             principal: On whose behalf.
             trust: The principal's trust ceiling.
         """
-        from runvisor.supervisor.plan_run import PlanRun
-
-        run = PlanRun(plan, ray.get_runtime_context().current_actor, principal, Trust(trust))
-        async for message in run.events():
+        own = ray.get_runtime_context().current_actor
+        async for message in stream_plan(text, own, principal, Trust(trust)):
             yield message
 
     async def close(self) -> None:

@@ -25,7 +25,8 @@ from runvisor.policies.trust import OnExcess, Trust
 from runvisor.policies.values import Value
 from runvisor.supervisor.actor import NAME, NAMESPACE, SupervisorActor, SupervisorOptions
 from runvisor.supervisor.handle import Handle
-from runvisor.supervisor.plan.manager import Observer, PlanResult
+from runvisor.supervisor.plan.outcome import PlanResult
+from runvisor.supervisor.plan.run import Observer
 from runvisor.supervisor.plan_client import run_plan
 
 AUTO: Final = "auto"

@@ -35,16 +35,15 @@ def apply_fixed_limits(file_bytes: int) -> None:
 
 
 def apply_cpu_limit(cpu_s: float) -> None:
-    """Let the kernel end the process when its CPU time runs out: SIGXCPU, then SIGKILL.
+    """Let the kernel kill the process when its CPU time runs out.
+
+    Soft and hard limit are the same: process 1 of a namespace is spared
+    SIGXCPU, but not the SIGKILL at the hard limit.
 
     Args:
         cpu_s: Seconds; the kernel counts whole ones, so it is rounded up.
     """
-    seconds = max(1, -int(-cpu_s // 1))
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    if hard != resource.RLIM_INFINITY:
-        seconds = min(seconds, hard)
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1 if hard == resource.RLIM_INFINITY else hard))
+    lower(resource.RLIMIT_CPU, max(1, -int(-cpu_s // 1)))
 
 
 def mapped_bytes() -> int:

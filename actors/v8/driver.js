@@ -72,7 +72,6 @@
     }
   };
 
-  // Returns the report if the task is over, else "": a promise is pending, ask report() later.
   const driver = (code, inputs, limit, callsMain) => {
     room = limit + 1; // one more than the limit, so that the host sees that it was passed
     streams.out = streams.err = "";
@@ -85,8 +84,9 @@
     } catch (error) {
       fail(error);
     }
-    return report();
   };
+  // The report, or "" while a promise is pending. Asked for in an evaluation of its own,
+  // which V8 begins only when the microtasks of the task have run out.
   const report = () =>
     outcome === null ? "" : `{"out":${stringify(streams.out)},"err":${stringify(streams.err)},"outcome":${outcome}}`;
   Object.defineProperty(globalThis, "__runvisor", { value: Object.freeze({ driver, report }) });

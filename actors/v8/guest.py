@@ -73,10 +73,9 @@ def _answer(isolate: MiniRacer, task: dict[str, Any]) -> dict[str, Any]:
         bool(_MAIN_CALL.search(code)),
     )
     try:
-        text = isolate.eval(f"__runvisor.driver({', '.join(map(json.dumps, arguments))})")
-        while not text:
+        isolate.eval(f"__runvisor.driver({', '.join(map(json.dumps, arguments))})")
+        while not (text := isolate.eval("__runvisor.report()")):
             time.sleep(_POLL_S)  # a promise that never settles ends at the host's deadline
-            text = isolate.eval("__runvisor.report()")
         assert isinstance(text, str)
         report = json.loads(text)
     except JSOOMException:

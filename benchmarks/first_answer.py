@@ -1,0 +1,144 @@
+"""How long from a job to its result, hardened, beside what people use today?
+
+Run it with ``python -m benchmarks.first_answer``. Needs the ``bench`` extra.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import ray
+
+from benchmarks.measure import interleave, report, summarise
+from runvisor.actors import registry
+from runvisor.actors.channel.unix import UnixChannel, UnixServer
+from runvisor.actors.runtime import PoolSize
+from runvisor.policies.permissions import Permissions
+from runvisor.policies.task import Task
+from runvisor.policies.trust import Grant, Trust
+
+ROUNDS = 200
+RECORDS = 100_000
+WAT = '(module (func (export "main") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1))))'
+RECORD = (
+    "struct state { u64 n; u64 total; };\n"
+    "int on_record(struct record *r, struct state *s) {\n"
+    "  if (r->kind != 3 || r->value <= 500000) return 0;\n"
+    "  s->n += 1; s->total += r->value; return 1;\n}\n"
+)
+
+
+def job(name: str, code: str, language: str, variant: str, inputs: Any = None, trust: Trust = Trust.UNTRUSTED) -> Any:
+    """Start a runtime and return (it, a call that runs one job)."""
+    runtime = registry.create(name, PoolSize(minimum=6, maximum=16))
+    runtime.start()
+    permissions = Permissions()
+    task, grant = Task(code, language, inputs, permissions, trust), Grant("bench", trust, permissions)
+
+    def call() -> None:
+        result = runtime.execute(task, variant, grant, lambda: None)
+        if result.error is not None:
+            raise result.error
+
+    call()
+    return runtime, call
+
+
+def jupyter() -> tuple[Callable[[], None], Callable[[], None]]:
+    """Return (run 1+1 in a warm kernel, shut the kernel down)."""
+    from jupyter_client.manager import start_new_kernel
+
+    manager, client = start_new_kernel(kernel_name="python3")
+
+    def call() -> None:
+        client.execute_interactive("1+1", output_hook=lambda message: None, timeout=30)
+
+    def stop() -> None:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+    call()
+    return call, stop
+
+
+@ray.remote(num_cpus=0)
+class Idle:
+    """A raw Ray actor that does nothing."""
+
+    def nothing(self) -> None:
+        """Return at once."""
+
+
+def main() -> None:
+    """Measure and report."""
+    records = np.zeros(RECORDS, [("id", "<u4"), ("kind", "<u4"), ("value", "<u8")])
+    random = np.random.default_rng(1)
+    records["kind"], records["value"] = random.integers(0, 8, RECORDS), random.integers(0, 10**6, RECORDS)
+
+    ray.init(address="local", include_dashboard=False, log_to_driver=False)
+    idle = Idle.remote()
+    ray.get(idle.nothing.remote())
+    server = UnixServer(lambda request, emit: emit(request), "bench")
+    channel = UnixChannel(str(server.path), "bench")
+    kernel, stop_kernel = jupyter()
+
+    jobs = {
+        "python, numpy preloaded": job("python", "import numpy\n1 + 1", "python", "native"),
+        "v8 fresh isolate": job("v8", "1 + 1", "javascript", "isolate"),
+        "wasm fresh instance": job("wasm", WAT, "wat", "module", [1, 2]),
+        "ebpf, 100k records": job("ebpf", RECORD, "c-record", "record", {"records": records}, Trust.VERIFIED),
+    }
+    contenders: dict[str, Callable[[], None]] = {name: call for name, (_, call) in jobs.items()}
+    contenders |= {
+        "raw Ray actor no-op": lambda: ray.get(idle.nothing.remote()),
+        "channel round trip": lambda: void(channel.request({"op": "ping"})),
+        "warm Jupyter kernel": kernel,
+        "python -c 'import numpy'": lambda: void(subprocess.run([sys.executable, "-c", "import numpy"], check=True)),
+    }
+    time.sleep(2.0)
+    try:
+        times = interleave(contenders, rounds=ROUNDS, pause_s=0.03, repeats={"python -c 'import numpy'": 20})
+    finally:
+        stop_kernel()
+        channel.close()
+        server.close()
+        for runtime, _ in jobs.values():
+            runtime.close()
+        ray.shutdown()
+    bars = {
+        "python, numpy preloaded": 2.0,
+        "v8 fresh isolate": 2.0,
+        "wasm fresh instance": 0.1,
+        "ebpf, 100k records": 5e-6 * RECORDS,
+    }
+    rows = summarise(times, "raw Ray actor no-op", bars)
+    median = {row.name: row.median_ms for row in rows}
+    report(
+        "first answer",
+        rows,
+        "raw Ray actor no-op",
+        {
+            "eBPF ns per record": round(median["ebpf, 100k records"] * 1e6 / RECORDS, 2),
+            "channel over raw Ray no-op": round(median["channel round trip"] / median["raw Ray actor no-op"], 3),
+            "python over python -c 'import numpy'": round(
+                median["python, numpy preloaded"] / median["python -c 'import numpy'"], 4
+            ),
+            "python over warm Jupyter kernel": round(
+                median["python, numpy preloaded"] / median["warm Jupyter kernel"], 3
+            ),
+        },
+    )
+
+
+def void(value: object) -> None:
+    """Drop a value, so that contenders return nothing."""
+    del value
+
+
+if __name__ == "__main__":
+    main()
