@@ -7,8 +7,8 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Final, cast
 
-from runvisor.actors.runtime import PoolSize, Runtime
-from runvisor.policies.errors import ConfigError
+from runvisor.actors.runtime import PoolSize, Probe, Runtime
+from runvisor.policies.errors import ConfigError, SpawnFailed
 
 _BUILTIN: Final[Mapping[str, str]] = {
     "python": "runvisor.actors.python.runtime:PythonRuntime",
@@ -30,6 +30,7 @@ def create(name: str, size: PoolSize | None = None) -> Runtime:
 
     Raises:
         ConfigError: No such runtime.
+        SpawnFailed: Its engine is not installed.
     """
     target = _BUILTIN.get(name)
     if target is None:
@@ -38,5 +39,16 @@ def create(name: str, size: PoolSize | None = None) -> Runtime:
             raise ConfigError(f"there is no runtime {name!r}", "", f"known: {', '.join(names())}")
         target = point.value
     module, _, attribute = target.partition(":")
-    make = cast("Callable[[PoolSize | None], Runtime]", getattr(import_module(module), attribute))
+    try:
+        make = cast("Callable[[PoolSize | None], Runtime]", getattr(import_module(module), attribute))
+    except ImportError as error:
+        raise SpawnFailed(f"its engine cannot be imported: {error}", name, "install runvisor anew") from None
     return make(size)
+
+
+def probe(name: str) -> Probe:
+    """Probe a runtime by name; an engine that does not import is a finding, not an error."""
+    try:
+        return create(name).probe()
+    except SpawnFailed as error:
+        return Probe(name, False, error.what, error.remedy)

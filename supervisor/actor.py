@@ -19,7 +19,7 @@ from runvisor.policies.authority import MIN_KEY_BYTES, Authority
 from runvisor.policies.errors import TrustViolation
 from runvisor.policies.permissions import Permissions
 from runvisor.policies.scheduling.mean_variance import MeanVarianceScheduler
-from runvisor.policies.scheduling.snapshot import Outcome
+from runvisor.policies.scheduling.snapshot import Learner
 from runvisor.policies.trust import Trust
 from runvisor.supervisor.plan_run import stream_plan
 from runvisor.supervisor.pools import Endpoint, PoolOptions, SupervisedPool
@@ -64,7 +64,7 @@ class SupervisorActor:
             self._key, audit_folder, options.sizes, options.spares, options.allow_untrusted_bpf
         )
         self._pools: dict[str, SupervisedPool] = {}
-        self._scheduler = MeanVarianceScheduler()
+        self._learner = Learner(MeanVarianceScheduler(), epoch=self._epoch)
         self._unavailable = self._probe()
 
     async def attach(self, principal: str, trust: int, permissions: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class SupervisorActor:
             "permissions": ceiling.to_dict() if ceiling else None,
             "unavailable": self._unavailable,
             "allow_untrusted_bpf": self._options.allow_untrusted_bpf,
-            "snapshot": self._scheduler.to_wire(),
+            "snapshot": self._learner.publish(),
         }
 
     async def pool(self, runtime: str) -> Endpoint:
@@ -114,9 +114,8 @@ class SupervisorActor:
 
     async def report(self, outcomes: list[Any]) -> dict[str, Any]:
         """Learn from a batch of outcomes and return the new snapshot."""
-        for outcome in outcomes:
-            self._scheduler.update(Outcome.from_wire(outcome))
-        return self._scheduler.to_wire()
+        self._learner.learn(outcomes, now=time.time())
+        return self._learner.publish()
 
     async def describe(self) -> dict[str, Any]:
         """Return the supervision tree as plain data."""
@@ -148,8 +147,7 @@ class SupervisorActor:
         """Probe each runtime on this node; the reason for each runtime or variant that cannot run."""
         unavailable: dict[str, str] = {}
         for name in registry.names():
-            runtime = registry.create(name)
-            probe = runtime.probe()
+            probe = registry.probe(name)
             if not probe.available:
                 unavailable[name] = f"{probe.detail}; {probe.remedy}"
             for variant, reason in probe.unavailable_variants:

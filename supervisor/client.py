@@ -31,9 +31,11 @@ from runvisor.supervisor.plan_client import run_plan
 
 AUTO: Final = "auto"
 _MAX_PARALLEL: Final = 32
-_STARTER_RAY: Final = {
+_EMBEDDED_RAY: Final = {
+    # What a killed pool actor leaves is reaped at once.
     "RAY_kill_child_processes_on_worker_exit_with_raylet_subreaper": "true",
-    "RAY_DEDUP_LOGS": "0",
+    # Ray would run workers, and so every sandbox, at nice 15.
+    "RAY_worker_niceness": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
@@ -156,7 +158,9 @@ class Supervisor:
         if single and inputs is None:
             raise ConfigError("map needs inputs for a single source", "inputs", "pass inputs, or many sources")
         work: Iterable[tuple[str | bytes, Value]] = (
-            ((code, value) for value in inputs or ()) if isinstance(code, str | bytes) else ((item, None) for item in code)
+            ((code, value) for value in inputs or ())
+            if isinstance(code, str | bytes)
+            else ((item, None) for item in code)
         )
         with ThreadPoolExecutor(max(1, max_parallel), thread_name_prefix="runvisor-map") as threads:
             yield from threads.map(lambda item: self.run(item[0], language, inputs=item[1], **options), work)
@@ -219,8 +223,9 @@ def _connect(address: str | None) -> bool:
     """Make sure that this process is on Ray; say whether it was us who put it there."""
     if ray.is_initialized():
         return False
-    for name, value in _STARTER_RAY.items():
+    for name, value in _EMBEDDED_RAY.items():
         os.environ.setdefault(name, value)
+    logging.getLogger("ray").setLevel(logging.ERROR)
     try:
         ray.init(
             address=address or "local",

@@ -10,24 +10,233 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import ray
 from ray.exceptions import RayError
 
 from runvisor.actors.channel.base import Channel
+from runvisor.actors.channel.frames import Message
 from runvisor.actors.channel.ray_call import RayChannel
 from runvisor.actors.channel.unix import UnixChannel
 from runvisor.actors.runtime import Load
-from runvisor.policies.errors import PolicyError, ProtocolError, RunvisorError, SpawnFailed, WorkerCrashed
+from runvisor.policies.errors import ProtocolError, RunvisorError, SpawnFailed, WorkerCrashed
 from runvisor.policies.permissions import Permissions
-from runvisor.policies.result import Result
+from runvisor.policies.result import Result, Usage
 from runvisor.policies.scheduling.arms import ARMS
 from runvisor.policies.scheduling.decision import Decision
+from runvisor.policies.scheduling.selection import choose, family_of
+from runvisor.policies.scheduling.snapshot import Outcome, Snapshot
 from runvisor.policies.task import Task
 from runvisor.policies.trust import Grant, OnExcess, Trust, resolve_grant
 from runvisor.supervisor.reporter import Reporter
 
 _RENEW_BEFORE_S: Final = 60.0
+
+
+@dataclass(slots=True)
+class _Pool:
+    """A pool as this handle knows it."""
+
+    endpoint: Mapping[str, Any]
+    channel: Channel
+    load: Load
+
+
+class Handle:
+    """One principal's way to run tasks. Safe to use from many threads.
+
+    Args:
+        supervisor: The supervisor actor.
+        principal: On whose behalf.
+        trust: The trust ceiling to ask for.
+        permissions: A permission ceiling to ask for.
+
+    Raises:
+        TrustViolation: The operator allows less trust.
+    """
+
+    def __init__(self, supervisor: Any, principal: str, trust: Trust, permissions: Permissions | None = None) -> None:
+        self.supervisor = supervisor
+        self.principal = principal
+        self.trust = trust
+        self._asked = permissions.to_dict() if permissions is not None else None
+        self._pools: dict[str, _Pool] = {}
+        self._lock = threading.Lock()
+        self._random = random.Random()
+        self._unavailable: Mapping[str, str] = {}
+        self._attach()
+        self._reporter = Reporter(self._report)
+
+    @property
+    def permission_ceiling(self) -> Permissions | None:
+        """The principal's own ceiling; None leaves only the trust levels'."""
+        return self._ceiling
+
+    def run(self, task: Task, *, on_excess: OnExcess = "refuse", language_reason: str = "") -> Result:
+        """Run one task on the arm that looks best, and learn from it.
+
+        Args:
+            task: What to run.
+            on_excess: What to do about permissions beyond a ceiling.
+            language_reason: How the language was found out, for the explanation.
+
+        Raises:
+            PolicyError: It asks for more than it may have, or no arm may run it.
+            ConfigError: It cannot be run as given.
+            CapacityError: No instance came free in time.
+            WorkerError: Our side failed; a task that had not started was tried again once.
+        """
+        if time.time() > self._expires_at - _RENEW_BEFORE_S:
+            self._attach()
+        grant = resolve_grant(
+            task.permissions,
+            task.trust,
+            principal=self.principal,
+            trust_ceiling=self.trust,
+            permission_ceiling=self._ceiling,
+            on_excess=on_excess,
+        )
+        while True:
+            decision = self._decide(task, grant, language_reason)
+            runtime, _, variant = decision.arm.partition("/")
+            try:
+                pool = self._pool(runtime)
+                break
+            except SpawnFailed as error:
+                # Found out now rather than by the probe: the arm is struck out, and the next one chosen.
+                self._unavailable = {**self._unavailable, runtime: str(error)}
+        request = {
+            "op": "execute",
+            "authority": self._authority,
+            "task": task.to_wire(),
+            "variant": variant,
+            "on_excess": on_excess,
+        }
+        answer = self._request(request, runtime, pool, decision, task)
+        return self._read(answer, runtime, decision, task)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the supervision tree and what cannot run here, as plain data."""
+        tree: dict[str, Any] = ray.get(self.supervisor.describe.remote())
+        return tree
+
+    def close(self) -> None:
+        """Send what is left to report and close the channels; closing twice is fine."""
+        self._reporter.close()
+        with self._lock:
+            pools = list(self._pools.values())
+            self._pools.clear()
+        for pool in pools:
+            pool.channel.close()
+
+    def _attach(self) -> None:
+        given = _ask(self.supervisor.attach.remote(self.principal, int(self.trust), self._asked))
+        self._authority: bytes = given["authority"]
+        self._expires_at: float = given["expires_at"]
+        limits = given["permissions"]
+        self._ceiling = None if limits is None else Permissions.from_dict(limits)
+        self._unavailable = given["unavailable"]
+        self._allow_untrusted_bpf: bool = given["allow_untrusted_bpf"]
+        self._snapshot = Snapshot.from_wire(given["snapshot"])
+
+    def _decide(self, task: Task, grant: Grant, language_reason: str) -> Decision:
+        loads = {name: pool.load for name, pool in list(self._pools.items())}
+        return choose(
+            task.language,
+            family_of(task.language, task.code),
+            grant,
+            ARMS,
+            unavailable=self._unavailable,
+            loads=loads,
+            scheduler=self._snapshot.policy,
+            now=time.time(),
+            draws=[self._random.gauss(0.0, 1.0) for _ in ARMS],
+            allow_untrusted_bpf=self._allow_untrusted_bpf,
+            language_reason=language_reason,
+        )
+
+    def _pool(self, runtime: str) -> _Pool:
+        """Return the pool of a runtime, asking the supervisor for it the first time."""
+        pool = self._pools.get(runtime)
+        if pool is not None:
+            return pool
+        return self._keep(runtime, _ask(self.supervisor.pool.remote(runtime)))
+
+    def _keep(self, runtime: str, endpoint: Mapping[str, Any]) -> _Pool:
+        with self._lock:
+            known = self._pools.get(runtime)
+            if known is not None and known.endpoint["nonce"] == endpoint["nonce"]:
+                return known
+            if known is not None:
+                known.channel.close()
+            pool = _Pool(endpoint, _channel_to(endpoint), Load(**endpoint["load"]))
+            self._pools[runtime] = pool
+            return pool
+
+    def _request(self, request: Message, runtime: str, pool: _Pool, decision: Decision, task: Task) -> Message:
+        """Send a request; once more, to the spare, if the pool died before the task had started."""
+        try:
+            return pool.channel.request(request)
+        except WorkerCrashed as error:
+            self._learn(decision, task, None, error)
+            successor = self._keep(runtime, _ask(self.supervisor.replace.remote(runtime, pool.endpoint["nonce"])))
+            if error.details.get("started"):
+                raise
+            return successor.channel.request(request)
+
+    def _read(self, answer: Message, runtime: str, decision: Decision, task: Task) -> Result:
+        pool = self._pools.get(runtime)
+        load = answer.get("load")
+        if pool is not None and isinstance(load, dict):
+            pool.load = Load(**load)
+        if answer.get("op") == "error":
+            error = RunvisorError.from_wire(answer["error"])
+            self._learn(decision, task, None, error)
+            raise error
+        if answer.get("op") != "result":
+            raise ProtocolError(f"the pool answered with {answer.get('op')!r}", runtime)
+        result = Result.from_wire(answer["result"])
+        self._learn(decision, task, result, result.error)
+        return result.with_decision(decision)
+
+    def _learn(self, decision: Decision, task: Task, result: Result | None, error: RunvisorError | None) -> None:
+        usage = result.usage if result is not None else Usage()
+        outcome = Outcome.of(
+            decision.arm,
+            family_of(task.language, task.code),
+            error,
+            service_s=usage.wall_s,
+            wait_s=usage.queue_s,
+            timeout_s=task.permissions.timeout_s,
+            at=time.time(),
+            cold=usage.start_kind == "cold",
+        )
+        if outcome is not None:
+            self._reporter.add(outcome.to_wire())
+
+    def _report(self, batch: list[Any]) -> None:
+        newer = Snapshot.from_wire(ray.get(self.supervisor.report.remote(batch)))
+        if newer.supersedes(self._snapshot):
+            self._snapshot = newer
+
+
+def _channel_to(endpoint: Mapping[str, Any]) -> Channel:
+    """Return the fastest channel that reaches a pool: its socket on this node, else Ray."""
+    try:
+        return UnixChannel(endpoint["socket"], endpoint["nonce"])
+    except OSError:
+        return RayChannel(endpoint["actor"])
+
+
+def _ask(reference: Any) -> Mapping[str, Any]:
+    """Wait for the supervisor's answer; its own errors come out as they are."""
+    try:
+        answer: Mapping[str, Any] = ray.get(reference)
+    except RunvisorError as error:
+        raise RunvisorError.from_wire(error.to_wire()) from None  # without Ray's wrapping
+    except RayError as error:
+        raise WorkerCrashed(f"the supervisor does not answer: {error}", "supervisor") from None
+    return answer

@@ -94,7 +94,7 @@ def score(
     *,
     broken: bool = False,
     max_parallel: int = 4,
-    on_done: Callable[[Result], None] = lambda result: None,
+    on_done: Callable[[Result], None] | None = None,
 ) -> Score:
     """Run each problem's program in a sandbox of its own and count what passes.
 
@@ -113,7 +113,8 @@ def score(
         programs, language="python", trust=Trust.UNTRUSTED, permissions=_PERMISSIONS, max_parallel=max_parallel
     )
     for problem, result in zip(chosen, results, strict=True):
-        on_done(result)
+        if on_done is not None:
+            on_done(result)
         latencies.append(result.usage.queue_s + result.usage.wall_s)
         if result.error is not None or result.value != _PASSED:
             failed.append(f"{problem.task_id}: {result.error or 'no verdict'}")

@@ -109,10 +109,12 @@ class SupervisedPool:
 
     async def _start(self) -> Endpoint:
         size = self._options.sizes.get(self.runtime, PoolSize())
-        actor = (
+        actor: Any = (
             ray.remote(PoolActor)
             .options(num_cpus=0, max_restarts=0, max_concurrency=size.maximum + 8)
-            .remote(self.runtime, size, self._options.key, self._options.audit_folder, self._options.allow_untrusted_bpf)
+            .remote(
+                self.runtime, size, self._options.key, self._options.audit_folder, self._options.allow_untrusted_bpf
+            )
         )
         try:
             endpoint: Endpoint = await actor.start.remote()

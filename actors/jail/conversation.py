@@ -6,6 +6,7 @@ than the bounds: every descriptor is read without blocking.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import time
@@ -64,7 +65,7 @@ def converse(child: Child, task: Mapping[str, Any], bounds: Bounds, on_started: 
     try:
         child.channel.send(task)
     except OSError:
-        raise WorkerCrashed("the instance died before its task", "", "", {"started": False}) from None
+        raise _died_waiting(child) from None
     gathering = _Gathering(child, bounds, on_started)
     end = gathering.until(deadline)
     if end != "reply":
@@ -77,8 +78,16 @@ def converse(child: Child, task: Mapping[str, Any], bounds: Bounds, on_started: 
         if child_exit is not None:
             usage = ChildUsage(child.cpu_since_ready(child_exit), usage.peak_memory_bytes)
         if not gathering.started:
-            raise WorkerCrashed("the instance died before its task", "", "", {"started": False})
+            raise _died_waiting(child)
     return Transcript(end, gathering.reply, bytes(gathering.stdout), bytes(gathering.stderr), wall_s, usage, child_exit)
+
+
+def _died_waiting(child: Child) -> WorkerCrashed:
+    said = b""
+    with contextlib.suppress(OSError):
+        said = os.read(child.stderr_fd, _READ_BYTES)
+    how = f"{child.exit()}, stderr {said.decode(errors='replace').strip()[-500:]!r}"
+    return WorkerCrashed(f"the instance died before its task: {how}", "jail", "", {"started": False})
 
 
 class _Gathering:

@@ -42,8 +42,9 @@ def probe_jail(runtime: str) -> Probe:
 
 def _can_unshare() -> bool:
     """Try the namespaces with util-linux's own tool: this process may have threads, so it must not fork."""
-    command = ["/usr/bin/unshare", "--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "/bin/true"]
+    command = ["/usr/bin/unshare", "--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "/bin/echo", "ok"]
     try:
-        return subprocess.run(command, capture_output=True, timeout=5, check=False).returncode == 0
+        # Its word counts, not its status: where SIGCHLD is ignored, as in a Ray worker, that is lost.
+        return subprocess.run(command, capture_output=True, timeout=5, check=False).stdout == b"ok\n"
     except (OSError, subprocess.TimeoutExpired):
         return False

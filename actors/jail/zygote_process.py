@@ -166,6 +166,9 @@ class _ZygoteProcess:
 
 def main() -> None:
     """Run the program described in the module's docstring."""
+    # A Ray worker ignores SIGCHLD, and that outlives an exec: children would vanish unreaped.
+    for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
     control_fd, cgroup_fd, parent_fd = map(int, sys.argv[1:4])
     group, spec = sys.argv[4], JailSpec.from_json(sys.argv[5])
     control = FrameSocket(socket.socket(fileno=control_fd))

@@ -3,3 +3,73 @@
 The names below are the public API. They load on first use, so that a sandbox
 child can import a leaf of the package without Ray.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from runvisor.actors.runtime import PoolSize
+    from runvisor.policies import errors
+    from runvisor.policies.permissions import Filesystem, Network, Permissions
+    from runvisor.policies.result import Artifact, Isolation, Result, Usage
+    from runvisor.policies.scheduling.decision import Decision
+    from runvisor.policies.task import Task
+    from runvisor.policies.trust import Grant, Trust
+    from runvisor.supervisor.actor import SupervisorOptions
+    from runvisor.supervisor.client import Supervisor
+    from runvisor.supervisor.plan.events import PlanEvent
+    from runvisor.supervisor.plan.outcome import PlanResult
+
+__all__ = [
+    "Artifact",
+    "Decision",
+    "Filesystem",
+    "Grant",
+    "Isolation",
+    "Network",
+    "Permissions",
+    "PlanEvent",
+    "PlanResult",
+    "PoolSize",
+    "Result",
+    "Supervisor",
+    "SupervisorOptions",
+    "Task",
+    "Trust",
+    "Usage",
+    "errors",
+]
+
+_HOMES = {
+    "PoolSize": "actors.runtime",
+    "errors": "policies.errors",
+    "Filesystem": "policies.permissions",
+    "Network": "policies.permissions",
+    "Permissions": "policies.permissions",
+    "Artifact": "policies.result",
+    "Isolation": "policies.result",
+    "Result": "policies.result",
+    "Usage": "policies.result",
+    "Decision": "policies.scheduling.decision",
+    "Task": "policies.task",
+    "Grant": "policies.trust",
+    "Trust": "policies.trust",
+    "SupervisorOptions": "supervisor.actor",
+    "Supervisor": "supervisor.client",
+    "PlanEvent": "supervisor.plan.events",
+    "PlanResult": "supervisor.plan.outcome",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'runvisor' has no attribute {name!r}")
+    module = import_module(f"runvisor.{home}")
+    return module if name == "errors" else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return __all__

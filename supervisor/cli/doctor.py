@@ -55,11 +55,11 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
 
 
 def _examine(name: str) -> Finding:
-    runtime = registry.create(name, PoolSize(minimum=1, maximum=2))
-    probe = runtime.probe()
+    probe = registry.probe(name)
     if not probe.available:
         return Finding(name, False, probe.detail, probe.remedy, None)
     lacking = "; ".join(f"{variant}: {reason}" for variant, reason in probe.unavailable_variants)
+    runtime = registry.create(name, PoolSize(minimum=1, maximum=2))
     try:
         runtime.start()
         began = time.monotonic()

@@ -41,9 +41,7 @@ def _run(supervisor: Supervisor, chosen: list[Problem], title: str, *, broken: b
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=notes) as progress:
         bar = progress.add_task(title, total=len(chosen))
-        return score(
-            supervisor, chosen, broken=broken, max_parallel=parallel, on_done=lambda _: progress.advance(bar)
-        )
+        return score(supervisor, chosen, broken=broken, max_parallel=parallel, on_done=lambda _: progress.advance(bar))
 
 
 def _document(result: Score) -> dict[str, Any]:

@@ -91,11 +91,11 @@ def print_result(result: Result) -> None:
 
 
 def visible(text: str) -> str:
-    """Replace control characters, so that a guest cannot steer the terminal.
+    r"""Replace control characters, so that a guest cannot steer the terminal.
 
     Example:
-        >>> visible("a\\x1b[2Jb\\n")
-        'a␛[2Jb\\n'
+        >>> visible("a\x1b[2Jb\n")
+        'a␛[2Jb\n'
     """
     return "".join(
         character if character in "\n\t" or character.isprintable() else _picture(character) for character in text
@@ -104,4 +104,6 @@ def visible(text: str) -> str:
 
 def _picture(character: str) -> str:
     code = ord(character)
-    return chr(0x2400 + code) if code < 0x20 else "\N{SYMBOL FOR DELETE}" if code == 0x7F else "\N{REPLACEMENT CHARACTER}"
+    return (
+        chr(0x2400 + code) if code < 0x20 else "\N{SYMBOL FOR DELETE}" if code == 0x7F else "\N{REPLACEMENT CHARACTER}"
+    )

@@ -12,6 +12,8 @@ from runvisor.policies.errors import InvalidPlan
 from runvisor.supervisor.cli.output import console, print_json, reserved_stdout
 from runvisor.supervisor.cli.plan_table import PlanTable
 from runvisor.supervisor.client import Supervisor
+from runvisor.supervisor.plan.events import PlanEvent
+from runvisor.supervisor.plan.outcome import PlanResult
 from runvisor.supervisor.plan.report import write_report
 
 
@@ -37,7 +39,7 @@ def plan(
             else:
                 with Live(table, console=console, refresh_per_second=8) as live:
 
-                    def show(event: object) -> None:
+                    def show(event: PlanEvent) -> None:
                         table.note(event)
                         live.refresh()
 
@@ -49,4 +51,9 @@ def plan(
                 print_json(result.to_document())
             elif report is not None:
                 console.print(f"The report is at [bold]{report.resolve()}[/bold]")
-    raise typer.Exit(0 if result.ok else result.exit_status)
+    raise typer.Exit(_status(result))
+
+
+def _status(result: PlanResult) -> int:
+    """Return the exit status of the first step that failed."""
+    return next((step.error.exit_status for step in result.steps if step.error is not None), 0 if result.ok else 1)

@@ -79,7 +79,7 @@ class PlanTable:
             ("isolation", {}),
             ("why", {"ratio": 1}),
         ):
-            table.add_column(name, **options)  # type: ignore[arg-type]
+            table.add_column(name, **options)
         for step, row in self._rows.items():
             runs = f" {row.done}/{row.runs}" if row.runs else ""
             table.add_row(
