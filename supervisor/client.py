@@ -83,21 +83,9 @@ class Supervisor:
             ConfigError: No Ray cluster answers at ``address``.
         """
         owns_ray = _connect(address)
-        actor = (
-            ray.remote(SupervisorActor)
-            .options(
-                name=NAME,
-                namespace=NAMESPACE,
-                lifetime=None if address is None else "detached",
-                get_if_exists=True,
-                num_cpus=0,
-                max_concurrency=1000,
-                max_restarts=0 if address is None else -1,
-            )
-            .remote(options or SupervisorOptions())
-        )
+        actor, is_new = _supervisor_actor(options or SupervisorOptions(), shared=address is not None)
         handle = Handle(actor, principal or getpass.getuser(), Trust.parse(trust), permissions)
-        return cls(handle, owns_supervisor=address is None, owns_ray=owns_ray)
+        return cls(handle, owns_supervisor=is_new and address is None, owns_ray=owns_ray)
 
     def run(
         self,
@@ -238,6 +226,29 @@ def _connect(address: str | None) -> bool:
     except (ConnectionError, RayError) as error:
         raise ConfigError(f"no Ray cluster at {address}: {error}", "address", "start one, or leave it out") from None
     return True
+
+
+def _supervisor_actor(options: SupervisorOptions, *, shared: bool) -> tuple[Any, bool]:
+    """Return the supervisor actor, and whether it was made now.
+
+    A shared one outlives its maker and is restarted by Ray.
+    """
+    with contextlib.suppress(ValueError):
+        return ray.get_actor(NAME, namespace=NAMESPACE), False
+    actor = (
+        ray.remote(SupervisorActor)
+        .options(
+            name=NAME,
+            namespace=NAMESPACE,
+            lifetime="detached" if shared else None,
+            get_if_exists=True,
+            num_cpus=0,
+            max_concurrency=1000,
+            max_restarts=-1 if shared else 0,
+        )
+        .remote(options)
+    )
+    return actor, True
 
 
 def _task(

@@ -31,10 +31,7 @@ def run() -> None:
     """Run the command line and exit with its status."""
     as_json = "--json" in sys.argv[1:]
     try:
-        app(standalone_mode=False)
-        status = 0
-    except typer.Exit as ended:
-        status = ended.exit_code
+        status = int(app(standalone_mode=False) or 0)  # what typer.Exit was raised with
     except RunvisorError as error:
         print_error(error, as_json=as_json)
         status = error.exit_status

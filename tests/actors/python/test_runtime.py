@@ -151,7 +151,8 @@ def test_more_output_than_allowed_is_cut_and_said(run: Run) -> None:
 
 def test_a_guest_cannot_forge_an_error_of_ours(run: Run) -> None:
     forged = "{'op': 'error', 'type': 'WorkerCrashed', 'what': 'retry me'}"
-    code = f"import msgpack, os, struct\nb = msgpack.packb({forged})\nos.write(3, struct.pack('<I', len(b)) + b)\nos._exit(0)"
+    send = "os.write(3, struct.pack('<I', len(b)) + b)"
+    code = f"import msgpack, os, struct\nb = msgpack.packb({forged})\n{send}\nos._exit(0)"
     assert isinstance(run(code).error, errors.GuestCrashed)
 
 
@@ -161,8 +162,14 @@ def test_noise_on_the_result_channel_harms_only_its_sender(run: Run) -> None:
 
 
 def test_nothing_stays_behind_for_the_next_task(run: Run) -> None:
-    leave = "import builtins, sys, os\nbuiltins.left = 1\nsys.left = 1\nos.environ['left'] = '1'\nopen('/tmp/left', 'w').close()"
-    look = "import builtins, sys, os\n[hasattr(builtins, 'left'), hasattr(sys, 'left'), 'left' in os.environ, os.listdir('/tmp')]"
+    leave = (
+        "import builtins, sys, os\nbuiltins.left = sys.left = 1\n"
+        "os.environ['left'] = '1'\nopen('/tmp/left', 'w').close()"
+    )
+    look = (
+        "import builtins, sys, os\n"
+        "[hasattr(builtins, 'left'), hasattr(sys, 'left'), 'left' in os.environ, os.listdir('/tmp')]"
+    )
     for _ in range(5):
         assert run(leave).ok
         assert run(look).value == [False, False, False, []]

@@ -1,0 +1,188 @@
+"""What a user of the client sees, end to end: real Ray, real pools, real sandboxes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runvisor.actors.jail.probe import probe_jail
+from runvisor.actors.runtime import PoolSize
+from runvisor.policies import errors
+from runvisor.policies.audit import verify
+from runvisor.policies.permissions import Network, Permissions
+from runvisor.policies.trust import Trust
+from runvisor.supervisor.actor import SupervisorOptions
+from runvisor.supervisor.client import Supervisor
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(not probe_jail("test").available, reason=probe_jail("test").detail),
+]
+
+
+@pytest.fixture(scope="module")
+def supervisor(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervisor]:
+    audit = str(tmp_path_factory.mktemp("audit"))
+    sizes = {name: PoolSize(minimum=2, maximum=6) for name in ("python", "v8", "wasm", "ebpf")}
+    with Supervisor.start(options=SupervisorOptions(sizes=sizes, audit_folder=audit)) as supervisor:
+        yield supervisor
+
+
+def audit_records(supervisor: Supervisor) -> list[dict[str, Any]]:
+    records: list[dict[str, Any]] = []
+    for path in Path(supervisor.describe()["audit_folder"]).glob("*.jsonl"):
+        lines = path.read_text().splitlines()
+        assert verify(lines) is None
+        records += map(json.loads, lines)
+    return records
+
+
+def active(supervisor: Supervisor, runtime: str) -> dict[str, Any]:
+    pools = supervisor.describe()["pools"]
+    return next(pool["active"] for pool in pools if pool["runtime"] == runtime)
+
+
+@pytest.mark.parametrize(
+    ("code", "language"),
+    [("sum(range(10))", "python"), ("[1, 2, 3].map(x => x * 15).reduce((a, b) => a + b, -45)", "javascript")],
+)
+def test_the_language_is_found_and_the_value_returned(supervisor: Supervisor, code: str, language: str) -> None:
+    result = supervisor.run(code)
+    assert (result.value, result.language) == (45, language)
+
+
+def test_the_decision_reads_like_a_sentence(supervisor: Supervisor) -> None:
+    decision = supervisor.run("1 + 1", "python").decision
+    assert decision is not None
+    assert decision.explain().startswith("Chose python/native, the only arm that may run this task")
+
+
+def test_what_is_learned_comes_back_into_decisions(supervisor: Supervisor) -> None:
+    for _ in range(400):
+        decision = supervisor.run("1 + 1", "python").decision
+        assert decision is not None
+        if decision.candidates[0].samples > 0:
+            break
+    assert decision.candidates[0].mean_s is not None
+    assert 0 < decision.candidates[0].mean_s < 5
+    assert "expected" in decision.explain()
+
+
+def test_map_keeps_the_order_of_its_inputs(supervisor: Supervisor) -> None:
+    results = supervisor.map("inputs ** 2", range(12), language="python", max_parallel=4)
+    assert [result.value for result in results] == [n * n for n in range(12)]
+
+
+def test_map_of_many_sources(supervisor: Supervisor) -> None:
+    results = list(supervisor.map(["1 + 1", "1 / 0", "2 + 2"], language="python"))
+    assert [result.value for result in results] == [2, None, 4]
+    assert isinstance(results[1].error, errors.GuestException)
+
+
+def test_map_of_one_source_without_inputs_is_bad_use(supervisor: Supervisor) -> None:
+    with pytest.raises(errors.ConfigError):
+        list(supervisor.map("1 + 1"))
+
+
+def test_async_twins(supervisor: Supervisor) -> None:
+    async def both() -> tuple[Any, list[Any]]:
+        one = await supervisor.arun("20 + 1", "python")
+        many = await supervisor.amap("inputs + 1", [1, 2], language="python")
+        return one.value, [result.value for result in many]
+
+    assert asyncio.run(both()) == (21, [2, 3])
+
+
+def test_large_arrays_cross(supervisor: Supervisor) -> None:
+    array = np.random.default_rng(1).random(200_000)
+    np.testing.assert_array_equal(supervisor.run("inputs * 2", "python", inputs=array).unwrap(), array * 2)
+
+
+def test_a_permission_that_no_arm_can_enforce_is_refused_with_each_reason(supervisor: Supervisor) -> None:
+    with pytest.raises(errors.NoEligibleArm) as caught:
+        supervisor.run("1", "python", permissions=Permissions(network=Network(("example.com",))), trust=Trust.VERIFIED)
+    assert "network" in caught.value.details["excluded"]["python/native"]
+    assert caught.value.remedy
+
+
+def test_more_than_the_trust_level_allows_is_refused_or_narrowed(supervisor: Supervisor) -> None:
+    greedy = {"network": {"allowedHosts": ["example.com"]}}
+    with pytest.raises(errors.CapabilityDenied):
+        supervisor.run("1", "python", permissions=greedy)
+    result = supervisor.run("1", "python", permissions=greedy, on_excess="narrow")
+    assert result.value == 1
+    assert "example.com" in result.isolation.narrowed[0]
+
+
+@pytest.mark.parametrize(
+    ("code", "language", "kind"),
+    [
+        ("1", "klingon", errors.UnknownLanguage),
+        ("", "python", errors.InvalidTask),
+        (b"\xff\xfe", "python", errors.InvalidTask),
+    ],
+)
+def test_bad_tasks_are_refused_before_anything_runs(
+    supervisor: Supervisor, code: str | bytes, language: str, kind: type[errors.ConfigError]
+) -> None:
+    with pytest.raises(kind):
+        supervisor.run(code, language)
+
+
+def test_inputs_that_cannot_cross_are_named(supervisor: Supervisor) -> None:
+    with pytest.raises(errors.InvalidTask, match="inputs"):
+        supervisor.run("1", "python", inputs={"f": print})
+
+
+def test_a_handle_cannot_exceed_its_own_ceiling(supervisor: Supervisor) -> None:
+    with Supervisor.start(trust=Trust.UNTRUSTED, principal="guest") as modest:
+        with pytest.raises(errors.TrustViolation):
+            modest.run("1", "python", trust=Trust.TRUSTED)
+        assert modest.run("1", "python").value == 1
+
+
+def test_every_execution_is_in_the_audit_log(supervisor: Supervisor) -> None:
+    supervisor.run("'audited'", "python", label="find-me", trust=Trust.TRUSTED)
+    actions = [r["action"] for r in audit_records(supervisor) if r["details"].get("label") == "find-me"]
+    assert actions == ["intend", "execute"]
+
+
+def test_a_killed_pool_is_replaced_and_the_callers_task_still_answers(supervisor: Supervisor) -> None:
+    supervisor.run("1", "javascript")
+    before = active(supervisor, "v8")
+    os.kill(before["pid"], signal.SIGKILL)
+    assert supervisor.run("40 + 2", "javascript").value == 42
+    assert active(supervisor, "v8")["nonce"] != before["nonce"]
+
+
+def test_a_task_that_had_started_is_not_run_twice(supervisor: Supervisor) -> None:
+    pid = active(supervisor, "v8")["pid"]
+
+    async def interrupted() -> None:
+        slow = Permissions(timeout_s=20.0)
+        running = asyncio.create_task(supervisor.arun("while (true) {}", "javascript", permissions=slow))
+        while not active(supervisor, "v8") or supervisor_load(supervisor) == 0:
+            await asyncio.sleep(0)
+        os.kill(pid, signal.SIGKILL)
+        await running
+
+    with pytest.raises(errors.WorkerCrashed) as caught:
+        asyncio.run(interrupted())
+    assert caught.value.details["started"] is True
+    assert supervisor.run("1", "javascript").value == 1
+
+
+def supervisor_load(supervisor: Supervisor) -> int:
+    """How many tasks the V8 pool runs, asked of the pool itself."""
+    import ray
+
+    endpoint = ray.get(supervisor._handle.supervisor.pool.remote("v8"))
+    return int(ray.get(endpoint["actor"].describe.remote())["load"]["busy"])
