@@ -22,6 +22,7 @@ DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/ur
 SCRATCH: Final = "/tmp"
 _STAGING: Final = "/tmp"  # any directory that exists; the tmpfs over it is private to the zygote
 _OLD_ROOT: Final = ".old"
+_PRELOAD_SCRATCH_BYTES: Final = 64 << 20
 
 
 def interpreter_paths() -> tuple[str, ...]:
@@ -85,7 +86,7 @@ def enter_read_only_root(readable: Iterable[str]) -> list[str]:
     flags = kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
     kernel.mount(None, "/", None, flags)
     # For what packages write while they are preloaded; each child mounts its own over it.
-    kernel.mount("tmpfs", SCRATCH, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC, "size=64m")
+    mount_scratch(_PRELOAD_SCRATCH_BYTES, executable=False, shown=shown)
     return [*shown, *plain]
 
 
@@ -101,15 +102,26 @@ def _bind(source: str, target: str, *, is_device: bool) -> None:
     kernel.mount(None, target, None, flags)
 
 
-def mount_private(scratch_bytes: int, *, executable: bool) -> None:
-    """Give the calling child a /proc of its own namespace and an empty scratch.
+def mount_proc() -> None:
+    """Give the calling child a /proc that shows its own pid namespace and nothing else."""
+    flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+    kernel.mount("proc", "/proc", "proc", flags, "subset=pid,hidepid=invisible")
+
+
+def mount_scratch(scratch_bytes: int, *, executable: bool, shown: Iterable[str]) -> None:
+    """Put an empty scratch over /tmp and go there.
+
+    What is shown and lies under /tmp, such as a checkout, is shown again on top of it.
 
     Args:
-        scratch_bytes: Size of the scratch; its pages count against the memory cgroup.
-        executable: Whether files in the scratch may be executed (compilers need it).
+        scratch_bytes: Its size; its pages count against the memory cgroup.
+        executable: Whether files in it may be executed (compilers need it).
+        shown: The paths of `enter_read_only_root`.
     """
-    flags = kernel.MS_NOSUID | kernel.MS_NODEV
-    kernel.mount("proc", "/proc", "proc", flags | kernel.MS_NOEXEC, "subset=pid,hidepid=invisible")
-    flags |= 0 if executable else kernel.MS_NOEXEC
+    covered = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in shown if path.startswith(SCRATCH + "/")}
+    flags = kernel.MS_NOSUID | kernel.MS_NODEV | (0 if executable else kernel.MS_NOEXEC)
     kernel.mount("tmpfs", SCRATCH, "tmpfs", flags, f"size={scratch_bytes},mode=1777,nr_inodes=16384")
+    for path, fd in covered.items():
+        _bind(f"/proc/self/fd/{fd}", path, is_device=False)
+        os.close(fd)
     os.chdir(SCRATCH)

@@ -7,7 +7,9 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +95,21 @@ def test_the_scratch_is_its_own_and_bounded(zygote: Zygote, child: Child) -> Non
         assert ask(other, "open('/tmp/big', 'wb').write(bytes(2 << 20))", signal_ignored) == "OSError"
     finally:
         other.close()
+
+
+def test_a_checkout_under_tmp_is_still_shown(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        (Path(folder) / "data.txt").write_text("shown")
+        zygote = Zygote(replace(PRISONER, readable=(folder,)))
+        zygote.start()
+        try:
+            child = zygote.spawn(memory_bytes=64 * MiB)
+            assert ask(child, f"open({folder + '/data.txt'!r}).read()") == "shown"
+            assert ask(child, f"open({folder + '/new'!r}, 'w')") in ("OSError", "PermissionError")
+            child.close()
+        finally:
+            zygote.close()
 
 
 def test_files_in_the_scratch_cannot_be_executed(child: Child) -> None:
