@@ -45,10 +45,10 @@ class Supervisor:
 
     Use it as a context manager: leaving the block ends what `start` began.
 
-    Example:
-        >>> with Supervisor.start() as sv:                      # doctest: +SKIP
-        ...     sv.run("1 + 1", language="python").value
-        2
+    For example (run for real in tests/supervisor/test_client.py)::
+
+        with Supervisor.start() as sv:
+            sv.run("1 + 1", language="python").value
     """
 
     def __init__(self, handle: Handle, *, owns_supervisor: bool, owns_ray: bool) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -75,13 +75,21 @@ class Handle:
         """The principal's own ceiling; None leaves only the trust levels'."""
         return self._ceiling
 
-    def run(self, task: Task, *, on_excess: OnExcess = "refuse", language_reason: str = "") -> Result:
+    def run(
+        self,
+        task: Task,
+        *,
+        on_excess: OnExcess = "refuse",
+        language_reason: str = "",
+        on_started: Callable[[], None] | None = None,
+    ) -> Result:
         """Run one task on the arm that looks best, and learn from it.
 
         Args:
             task: What to run.
             on_excess: What to do about permissions beyond a ceiling.
             language_reason: How the language was found out, for the explanation.
+            on_started: Called when the guest is about to begin; from then on it is never run again.
 
         Raises:
             PolicyError: It asks for more than it may have, or no arm may run it.
@@ -115,7 +123,7 @@ class Handle:
             "variant": variant,
             "on_excess": on_excess,
         }
-        answer = self._request(request, runtime, pool, decision, task)
+        answer = self._request(request, runtime, pool, decision, task, on_started)
         return self._read(answer, runtime, decision, task)
 
     def describe(self) -> dict[str, Any]:
@@ -176,16 +184,24 @@ class Handle:
             self._pools[runtime] = pool
             return pool
 
-    def _request(self, request: Message, runtime: str, pool: _Pool, decision: Decision, task: Task) -> Message:
+    def _request(
+        self,
+        request: Message,
+        runtime: str,
+        pool: _Pool,
+        decision: Decision,
+        task: Task,
+        on_started: Callable[[], None] | None,
+    ) -> Message:
         """Send a request; once more, to the spare, if the pool died before the task had started."""
         try:
-            return pool.channel.request(request)
+            return pool.channel.request(request, on_started)
         except WorkerCrashed as error:
             self._learn(decision, task, None, error)
             successor = self._keep(runtime, _ask(self.supervisor.replace.remote(runtime, pool.endpoint["nonce"])))
             if error.details.get("started"):
                 raise
-            return successor.channel.request(request)
+            return successor.channel.request(request, on_started)
 
     def _read(self, answer: Message, runtime: str, decision: Decision, task: Task) -> Result:
         pool = self._pools.get(runtime)

@@ -8,6 +8,10 @@ from collections.abc import Iterator
 import pytest
 import ray
 
+from runvisor.actors.runtime import PoolSize
+from runvisor.supervisor.actor import SupervisorOptions
+from runvisor.supervisor.client import Supervisor
+
 
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
@@ -23,3 +27,12 @@ def local_ray() -> Iterator[None]:
         )
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def supervisor(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervisor]:
+    """One supervisor for the whole test session; commands and further clients attach to it."""
+    audit = str(tmp_path_factory.mktemp("audit"))
+    sizes = {name: PoolSize(minimum=2, maximum=6) for name in ("python", "v8", "wasm", "ebpf")}
+    with Supervisor.start(options=SupervisorOptions(sizes=sizes, audit_folder=audit)) as supervisor:
+        yield supervisor

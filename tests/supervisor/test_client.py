@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +13,17 @@ import numpy as np
 import pytest
 
 from runvisor.actors.jail.probe import probe_jail
-from runvisor.actors.runtime import PoolSize
 from runvisor.policies import errors
 from runvisor.policies.audit import verify
 from runvisor.policies.permissions import Network, Permissions
+from runvisor.policies.task import Task
 from runvisor.policies.trust import Trust
-from runvisor.supervisor.actor import SupervisorOptions
 from runvisor.supervisor.client import Supervisor
 
 pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(not probe_jail("test").available, reason=probe_jail("test").detail),
 ]
-
-
-@pytest.fixture(scope="module")
-def supervisor(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervisor]:
-    audit = str(tmp_path_factory.mktemp("audit"))
-    sizes = {name: PoolSize(minimum=2, maximum=6) for name in ("python", "v8", "wasm", "ebpf")}
-    with Supervisor.start(options=SupervisorOptions(sizes=sizes, audit_folder=audit)) as supervisor:
-        yield supervisor
 
 
 def audit_records(supervisor: Supervisor) -> list[dict[str, Any]]:
@@ -164,25 +154,16 @@ def test_a_killed_pool_is_replaced_and_the_callers_task_still_answers(supervisor
 
 
 def test_a_task_that_had_started_is_not_run_twice(supervisor: Supervisor) -> None:
-    pid = active(supervisor, "v8")["pid"]
+    assert supervisor.run("1", "javascript").value == 1
+    endless = Task("while (true) {}", "javascript", permissions=Permissions(timeout_s=20.0))
+    starts: list[int] = []
 
-    async def interrupted() -> None:
-        slow = Permissions(timeout_s=20.0)
-        running = asyncio.create_task(supervisor.arun("while (true) {}", "javascript", permissions=slow))
-        while not active(supervisor, "v8") or supervisor_load(supervisor) == 0:
-            await asyncio.sleep(0)
-        os.kill(pid, signal.SIGKILL)
-        await running
+    def kill_its_pool() -> None:
+        starts.append(active(supervisor, "v8")["pid"])
+        os.kill(starts[-1], signal.SIGKILL)
 
     with pytest.raises(errors.WorkerCrashed) as caught:
-        asyncio.run(interrupted())
+        supervisor._handle.run(endless, on_started=kill_its_pool)
     assert caught.value.details["started"] is True
+    assert len(starts) == 1
     assert supervisor.run("1", "javascript").value == 1
-
-
-def supervisor_load(supervisor: Supervisor) -> int:
-    """How many tasks the V8 pool runs, asked of the pool itself."""
-    import ray
-
-    endpoint = ray.get(supervisor._handle.supervisor.pool.remote("v8"))
-    return int(ray.get(endpoint["actor"].describe.remote())["load"]["busy"])

@@ -1,0 +1,173 @@
+"""The commands as a person or a program meets them: output, JSON and exit status."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runvisor.actors.jail.probe import probe_jail
+from runvisor.supervisor.cli import main
+from runvisor.supervisor.cli.output import visible
+from runvisor.supervisor.client import Supervisor
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(not probe_jail("test").available, reason=probe_jail("test").detail),
+]
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """Run a command in this process, attached to the supervisor of the test session."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["runvisor", *arguments])
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as ended:
+            main.run()
+        out, err = capfd.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return run
+
+
+def document(text: str) -> dict[str, Any]:
+    lines = text.splitlines()
+    assert len(lines) == 1, "one document, on one line, and nothing else"
+    parsed = json.loads(lines[0])
+    assert isinstance(parsed, dict)
+    return parsed
+
+
+def test_run_prints_the_guests_output_then_its_value(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "task.py"
+    file.write_text("print('hello')\n[n * n for n in range(3)]\n")
+    status, out, err = command("run", str(file))
+    assert (status, out) == (0, "hello\n[0, 1, 4]\n")
+    assert "python/native" in err
+
+
+def test_run_as_json_gives_one_document_with_every_part(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "task.js"
+    file.write_text("console.log('hi'); ({sum: inputs.a + 1})")
+    status, out, _ = command("run", str(file), "--inputs", '{"a": 1}', "--json")
+    result = document(out)
+    assert status == 0
+    assert set(result) >= {
+        "value", "stdout", "stderr", "error", "runtime", "variant", "language", "usage", "isolation", "decision",
+    }  # fmt: skip
+    assert (result["value"], result["stdout"], result["runtime"]) == ({"sum": 2}, "hi\n", "v8")
+
+
+@pytest.mark.parametrize(
+    ("code", "options", "status", "error"),
+    [
+        ("1 / 0", [], 1, "GuestException"),
+        ("def f(:", [], 1, "GuestSyntaxError"),
+        ("1", ["--language", "klingon"], 2, "UnknownLanguage"),
+        ("1", ["--inputs", "{"], 2, "ConfigError"),
+        ("1", ["--memory", "lots"], 2, "InvalidPermissions"),
+        ("1", ["--allow-host", "example.com"], 3, "CapabilityDenied"),
+        ("1", ["--allow-host", "example.com", "--trust", "verified"], 3, "NoEligibleArm"),
+        ("while True: pass", ["--timeout", "0.3"], 4, "TimeLimitExceeded"),
+        ("print('y' * (1 << 22))", [], 4, "OutputLimitExceeded"),
+    ],
+)
+def test_each_kind_of_failure_has_its_exit_status_and_its_type(
+    command: Command, tmp_path: Path, code: str, options: list[str], status: int, error: str
+) -> None:
+    file = tmp_path / "task.py"
+    file.write_text(code)
+    got, out, _ = command("run", str(file), *options, "--json")
+    assert (got, document(out)["error"]["type"]) == (status, error)
+
+
+def test_a_missing_file_is_bad_use(command: Command) -> None:
+    status, out, err = command("run", "no/such/file.py")
+    assert (status, out) == (2, "")
+    assert "no/such/file.py" in err
+
+
+def test_an_option_that_does_not_exist_is_bad_use(command: Command) -> None:
+    assert command("run", "--no-such-option")[0] == 2
+
+
+def test_explain_says_why(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "task.py"
+    file.write_text("1")
+    assert "Chose python/native" in command("run", str(file), "--explain")[2]
+
+
+def test_a_plan_shows_each_step_and_ends_with_its_report(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "plan.md"
+    file.write_text(
+        "# Sums\n\n```python id=load\n[1, 2]\n```\n\n```javascript id=sum\ninputs.load[0] + inputs.load[1]\n```\n"
+    )
+    report = tmp_path / "report.html"
+    status, out, err = command("plan", str(file), "--report", str(report))
+    assert status == 0, err
+    assert "load" in out
+    assert "v8/isolate" in out
+    assert "<html" in report.read_text()
+
+
+def test_a_plan_as_json_is_one_document(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "plan.md"
+    file.write_text(
+        "# Fails\n\n```python id=bad\n1 / 0\n```\n\n"
+        "```python id=after\ninputs['bad']\n```\n\n```python id=apart\n1\n```\n"
+    )
+    status, out, _ = command("plan", str(file), "--json")
+    steps = {step["step"]: step["state"] for step in document(out)["steps"]}
+    assert status == 1
+    assert steps == {"bad": "failed", "after": "skipped", "apart": "done"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# Cycle\n\n```python id=a needs=b\n1\n```\n\n```python id=b needs=a\n1\n```\n",
+        "# Unknown\n\n```python id=a needs=nowhere\n1\n```\n",
+    ],
+)
+def test_a_plan_that_cannot_be_is_bad_use(command: Command, tmp_path: Path, text: str) -> None:
+    file = tmp_path / "plan.md"
+    file.write_text(text)
+    status, _, err = command("plan", str(file))
+    assert status == 2
+    assert "InvalidPlan" in err
+
+
+def test_doctor_has_a_line_per_runtime(command: Command) -> None:
+    _, out, _ = command("doctor", "--json")
+    runtimes = {finding["runtime"]: finding for finding in document(out)["runtimes"]}
+    assert set(runtimes) >= {"python", "v8", "wasm", "ebpf"}
+    assert runtimes["python"]["works"] is True
+    assert all(finding["works"] or finding["remedy"] for finding in runtimes.values())
+
+
+def test_humaneval_passes_what_is_right_and_fails_what_is_broken(command: Command) -> None:
+    status, out, err = command("humaneval", "--limit", "12", "--json")
+    scores = document(out)
+    assert status == 0, err
+    assert (scores["reference"]["passed"], scores["broken"]["passed"]) == (12, 0)
+
+
+def test_stdout_holds_nothing_but_the_document_even_with_a_ray_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "task.py"
+    file.write_text("6 * 7")
+    command = [sys.executable, "-c", "from runvisor.supervisor.cli.main import run; run()", "run", str(file), "--json"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    assert document(ran.stdout)["value"] == 42
+
+
+def test_a_guest_cannot_steer_the_terminal() -> None:
+    assert "\x1b" not in visible("\x1b]0;title\x07\x1b[2J")
+    assert visible("line\n\ttab") == "line\n\ttab"
