@@ -151,9 +151,16 @@ class Slot:
     def limit_memory(self, limit_bytes: int) -> None:
         """Bound memory, and swap with it where swap is accounted."""
         h = self._hierarchy
+        # On v1 the limit with swap may never be below the one without: it goes first when
+        # both rise and last when both sink, and the write that is out of turn fails.
+        self._bound_swap(limit_bytes)
         (self.path / h.limit_file).write_text(str(limit_bytes))
-        with contextlib.suppress(OSError):
-            (self.path / h.swap_file).write_text("0" if h.version == 2 else str(limit_bytes))
+        self._bound_swap(limit_bytes)
+
+    def _bound_swap(self, limit_bytes: int) -> None:
+        text = "0" if self._hierarchy.version == 2 else str(limit_bytes)
+        with contextlib.suppress(OSError):  # also: swap is not accounted here
+            (self.path / self._hierarchy.swap_file).write_text(text)
 
     def current_bytes(self) -> int:
         """Return what it uses now."""

@@ -18,7 +18,7 @@ from typing import Final
 from runvisor.actors.channel.frames import FrameSocket, Message
 from runvisor.actors.jail.cgroups import PoolGroup, Slot
 from runvisor.actors.jail.spec import JailSpec
-from runvisor.policies.errors import ProtocolError, SpawnFailed
+from runvisor.policies.errors import ProtocolError, SpawnFailed, WorkerCrashed
 from runvisor.policies.permissions import MiB
 
 _SPAWN_TIMEOUT_S: Final = 20.0
@@ -148,10 +148,20 @@ class Child:
         self._baseline_cpu_s = self._cpu_s()
 
     def limit_memory(self, memory_bytes: int) -> None:
-        """Let the child's cgroup grow by ``memory_bytes`` (and a fixed slack) beyond its warm state."""
-        if memory_bytes != self._memory_bytes:
+        """Let the child's cgroup grow by ``memory_bytes`` (and a fixed slack) beyond its warm state.
+
+        Raises:
+            WorkerCrashed: The limit cannot be set; nothing must run without it.
+        """
+        if memory_bytes == self._memory_bytes:
+            return
+        try:
             self._slot.limit_memory(self._baseline_bytes + memory_bytes + _SLACK_BYTES)
-            self._memory_bytes = memory_bytes
+        except OSError as error:
+            raise WorkerCrashed(
+                f"the memory limit cannot be set: {error.strerror}", "cgroup", "", {"started": False}
+            ) from None
+        self._memory_bytes = memory_bytes
 
     def usage(self) -> ChildUsage:
         """Return what a living child has used since it was ready, in all its threads."""
@@ -322,7 +332,7 @@ class Zygote:
         try:
             child.wait_ready()
             child.limit_memory(memory_bytes)
-        except (SpawnFailed, OSError) as error:
+        except (SpawnFailed, WorkerCrashed, OSError) as error:
             child.close()
             raise SpawnFailed(f"no {self.spec.name} instance: {error}", "jail") from None
         return child

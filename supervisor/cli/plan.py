@@ -13,7 +13,7 @@ from runvisor.supervisor.cli.output import console, print_json, reserved_stdout
 from runvisor.supervisor.cli.plan_table import PlanTable
 from runvisor.supervisor.client import Supervisor
 from runvisor.supervisor.plan.events import PlanEvent
-from runvisor.supervisor.plan.outcome import PlanResult
+from runvisor.supervisor.plan.markdown import parse_plan
 from runvisor.supervisor.plan.report import write_report
 
 
@@ -21,7 +21,7 @@ def plan(
     file: Annotated[Path, typer.Argument(help="The plan: Markdown with fenced code.")],
     report: Annotated[Path | None, typer.Option(help="Write an HTML report here.")] = None,
     address: Annotated[str | None, typer.Option(help="A Ray cluster to join; default is a local one.")] = None,
-    trust: Annotated[str, typer.Option(help="The most trust that its steps may claim.")] = "verified",
+    trust: Annotated[str, typer.Option(help="The most trust that its steps may claim.")] = "untrusted",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Run a plan: independent steps in parallel, each in its own sandbox."""
@@ -46,14 +46,9 @@ def plan(
                     result = supervisor.plan(text, observer=show)
             if report is not None:
                 report.parent.mkdir(parents=True, exist_ok=True)
-                write_report(result, report)
+                write_report(result, report, parse_plan(text))
             if as_json:
                 print_json(result.to_document())
             elif report is not None:
                 console.print(f"The report is at [bold]{report.resolve()}[/bold]")
-    raise typer.Exit(_status(result))
-
-
-def _status(result: PlanResult) -> int:
-    """Return the exit status of the first step that failed."""
-    return next((step.error.exit_status for step in result.steps if step.error is not None), 0 if result.ok else 1)
+    raise typer.Exit(result.exit_status)

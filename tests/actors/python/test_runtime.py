@@ -143,6 +143,12 @@ def test_memory_is_bounded_wherever_it_is_taken(run: Run, code: str) -> None:
     assert isinstance(error, errors.MemoryLimitExceeded | errors.GuestException | errors.GuestCrashed)
 
 
+@pytest.mark.parametrize("mib", [64, 256, 512, 100])
+def test_the_memory_granted_may_be_more_or_less_than_the_warm_instances(run: Run, mib: int) -> None:
+    take = f"len(bytearray({mib} << 19))"  # half of it
+    assert run(take, memory_bytes=mib << 20).unwrap() == mib << 19
+
+
 def test_more_output_than_allowed_is_cut_and_said(run: Run) -> None:
     result = run("while True: print('y' * 1000)", output_bytes=10_000)
     assert isinstance(result.error, errors.OutputLimitExceeded)
