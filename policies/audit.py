@@ -1,8 +1,8 @@
 """Audit events and the hash chain over them; writing them down is another room's work.
 
 Each record holds the SHA-256 of the one before it, so that an edit, a removal
-or a swap is found by `verify`. Cutting off the tail is found only against a
-head kept elsewhere.
+or a swap is found by `verify`. An edit of the last record, a tail cut off and a
+chain forged anew are found only against a head (the last hash) kept elsewhere.
 """
 
 from __future__ import annotations
@@ -54,8 +54,12 @@ def seal(event: Event, previous: str, index: int) -> tuple[str, str]:
     return line, hashlib.sha256(line.encode()).hexdigest()
 
 
-def verify(lines: Iterable[str]) -> str | None:
+def verify(lines: Iterable[str], head: str | None = None) -> str | None:
     """Return None if the chain holds, else one sentence about the first break.
+
+    Args:
+        lines: The log, from its first record.
+        head: The hash of its last record, kept elsewhere; None does not look at the end.
 
     Example:
         >>> event = Event("denial", "refuse", "p", 1.0, {})
@@ -69,11 +73,13 @@ def verify(lines: Iterable[str]) -> str | None:
         line = line.rstrip("\n")
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             return f"record {index}: not JSON"
         if not isinstance(record, dict) or record.get("index") != index:
             return f"record {index}: the index says {record.get('index') if isinstance(record, dict) else None}"
         if record.get("previous") != previous:
             return f"record {index}: it does not follow the record before it"
-        previous = hashlib.sha256(line.encode()).hexdigest()
+        previous = hashlib.sha256(line.encode(errors="surrogatepass")).hexdigest()
+    if head is not None and previous != head:
+        return "the last record is not the one that the head is of"
     return None

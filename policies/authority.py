@@ -46,8 +46,7 @@ class Authority:
         Args:
             key: At least 32 secret bytes, shared with the pools only.
         """
-        if len(key) < MIN_KEY_BYTES:
-            raise ValueError(f"the key must have at least {MIN_KEY_BYTES} bytes")
+        _check_key(key)
         claims: dict[str, Any] = {
             "principal": self.principal,
             "trust": int(self.trust),
@@ -64,7 +63,9 @@ class Authority:
 
         Raises:
             TrustViolation: The token is forged, damaged, expired or of an old epoch.
+            ValueError: The key is too short to have sealed anything.
         """
+        _check_key(key)
         body = token[_MAC_BYTES:]
         if not hmac.compare_digest(token[:_MAC_BYTES], hmac.digest(key, body, hashlib.sha256)):
             raise TrustViolation(
@@ -82,8 +83,13 @@ class Authority:
             )
         except (RunvisorError, KeyError, TypeError, ValueError) as error:
             raise ProtocolError(f"not an authority: {error}") from None
-        if now >= authority.expires_at:
+        if not now < authority.expires_at:  # also when it is not a number
             raise TrustViolation("the authority token has expired", "authority", "attach to the supervisor anew")
         if authority.epoch < min_epoch:
             raise TrustViolation("the authority token is of an old supervisor", "authority", "attach anew")
         return authority
+
+
+def _check_key(key: bytes) -> None:
+    if len(key) < MIN_KEY_BYTES:
+        raise ValueError(f"the key must have at least {MIN_KEY_BYTES} bytes")

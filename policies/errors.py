@@ -66,7 +66,7 @@ class RunvisorError(Exception):
             >>> RunvisorError.from_wire(UnknownLanguage("no such language").to_wire())
             UnknownLanguage('no such language', '', '', {})
         """
-        name, args = data.get("type"), data.get("args")
+        name, args = (data.get("type"), data.get("args")) if isinstance(data, Mapping) else (None, None)
         cls = ERRORS.get(name) if isinstance(name, str) else None
         if cls is None or not isinstance(args, list) or len(args) != 4 or not isinstance(args[3], dict):
             return ProtocolError(f"the peer sent an error of unknown type {name!r}")

@@ -25,6 +25,22 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?b?)", re.IGNORECASE)
 _UNITS: Final = {"": 1, "k": KiB, "m": MiB, "g": GiB, "t": 1024 * GiB}
 
 
+def _shown(value: object) -> str:
+    """Write a value into a message; a hostile one neither floods it nor fails to print."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits, a list in a list in a ...
+        text = type(value).__name__
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _listed(value: object, where: str) -> tuple[Any, ...]:
+    """Refuse text where a list of texts belongs: each letter would become an item."""
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise InvalidPermissions(f"{where} is not a list of text", where, "write [...]")
+    return tuple(value)
+
+
 @dataclass(frozen=True, slots=True)
 class Filesystem:
     """Globs the guest may read or write. Empty means: nothing but its own scratch."""
@@ -36,14 +52,14 @@ class Filesystem:
 
     def __post_init__(self) -> None:
         for kind in ("read", "write"):
-            patterns = tuple(getattr(self, kind))
+            patterns = _listed(getattr(self, kind), f"filesystem.{kind}")
             object.__setattr__(self, kind, patterns)
             for index, pattern in enumerate(patterns):
                 where = f"filesystem.{kind}[{index}]"
                 if not isinstance(pattern, str) or not pattern or "\0" in pattern:
-                    raise InvalidPermissions(f"{pattern!r} is not a path pattern", where)
+                    raise InvalidPermissions(f"{_shown(pattern)} is not a path pattern", where)
                 if ".." in pattern.split("/"):
-                    raise InvalidPermissions(f"{pattern!r} climbs out with '..'", where, "write the path itself")
+                    raise InvalidPermissions(f"{_shown(pattern)} climbs out with '..'", where, "write the path itself")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +70,17 @@ class Network:
     """``name``, ``name:port``, ``*.name`` with at least two labels after the star, or ``**``."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "allowed_hosts", tuple(self.allowed_hosts))
+        object.__setattr__(self, "allowed_hosts", _listed(self.allowed_hosts, "network.allowed_hosts"))
         for index, host in enumerate(self.allowed_hosts):
             where = f"network.allowed_hosts[{index}]"
             if host == ANYTHING:
                 continue
             if not isinstance(host, str) or not _HOST.fullmatch(host.lower()):
-                raise InvalidPermissions(f"{host!r} is not a host pattern", where, "write name, name:port or *.name")
+                raise InvalidPermissions(
+                    f"{_shown(host)} is not a host pattern", where, "write name, name:port or *.name"
+                )
             if host.startswith("*.") and host.count(".") < 2:
-                raise InvalidPermissions(f"{host!r} would allow a whole top-level domain", where)
+                raise InvalidPermissions(f"{_shown(host)} would allow a whole top-level domain", where)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +124,14 @@ class Permissions:
     """Names of the tools it may call."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "tools", tuple(self.tools))
+        if not isinstance(self.filesystem, Filesystem) or not isinstance(self.network, Network):
+            raise InvalidPermissions("filesystem and network take a Filesystem and a Network", "permissions")
+        object.__setattr__(self, "tools", _listed(self.tools, "tools"))
+        for index, tool in enumerate(self.tools):
+            if not isinstance(tool, str) or not tool:
+                raise InvalidPermissions(f"{_shown(tool)} is not the name of a tool", f"tools[{index}]")
+        if not isinstance(self.env, Mapping):
+            raise InvalidPermissions("env is no mapping of names to text", "env")
         object.__setattr__(self, "env", dict(self.env))
         for name in ("memory_bytes", "output_bytes", "disk_bytes"):
             self._check_number(name, int, minimum=1)
@@ -117,13 +142,13 @@ class Permissions:
                 self._check_number(name, (int, float) if name == "cpu_s" else int, minimum=minimum)
         for key, text in self.env.items():
             if not isinstance(key, str) or not key or "=" in key or not isinstance(text, str) or "\0" in key + text:
-                raise InvalidPermissions(f"{key!r} is not an environment variable", "env")
+                raise InvalidPermissions(f"{_shown(key)} is not an environment variable", "env")
 
     def _check_number(self, name: str, kinds: type | tuple[type, ...], *, minimum: float) -> None:
         number: Any = getattr(self, name)
         valid = isinstance(number, kinds) and not isinstance(number, bool)
         if not valid or not minimum <= number < 2**63:
-            raise InvalidPermissions(f"{number!r} is not a limit", name, f"give a number of at least {minimum}")
+            raise InvalidPermissions(f"{_shown(number)} is not a limit", name, f"give a number of at least {minimum}")
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Permissions:
@@ -135,15 +160,23 @@ class Permissions:
         Raises:
             InvalidPermissions: An unknown key or a bad value; names the key.
         """
+        if not isinstance(data, Mapping):
+            raise InvalidPermissions("permissions are no mapping of names to values", "permissions")
         known = {f.name for f in fields(cls)}
         values: dict[str, Any] = {}
         for key, value in data.items():
+            if not isinstance(key, str):
+                raise InvalidPermissions(f"unknown permission {_shown(key)}", "permissions", "use text as keys")
             if key == "memory":
                 values["memory_bytes"] = _size(_only(value, "limit", key), "memory.limit")
             elif key == "execution":
                 milliseconds = _only(value, "timeout", key)
-                if isinstance(milliseconds, bool) or not isinstance(milliseconds, int | float):
-                    raise InvalidPermissions(f"{milliseconds!r} is not a time in ms", "execution.timeout")
+                if (
+                    isinstance(milliseconds, bool)
+                    or not isinstance(milliseconds, int | float)
+                    or not abs(milliseconds) < 2**63
+                ):
+                    raise InvalidPermissions(f"{_shown(milliseconds)} is not a time in ms", "execution.timeout")
                 values["timeout_s"] = milliseconds / 1000
             elif key == "network":
                 hosts = _strings(value, {"allowed_hosts", "allowedHosts"}, key)
@@ -152,14 +185,16 @@ class Permissions:
                 values[key] = Filesystem(**_strings(value, {"read", "write"}, key))
             elif key.endswith("_bytes") and key in known:
                 values[key] = None if value is None else _size(value, key)
-            elif key == "env" and isinstance(value, Mapping):
+            elif key == "env":
+                if not isinstance(value, Mapping):
+                    raise InvalidPermissions("env is no mapping of names to text", "env")
                 values[key] = {str(name): str(text) for name, text in value.items()}
             elif key == "tools":
-                values[key] = _strings({"tools": value}, {"tools"}, key)["tools"]
+                values[key] = _listed(value, key)
             elif key in known:
                 values[key] = value
             else:
-                raise InvalidPermissions(f"unknown permission {key!r}", key, f"known: {', '.join(sorted(known))}")
+                raise InvalidPermissions(f"unknown permission {_shown(key)}", key, f"known: {', '.join(sorted(known))}")
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -179,7 +214,7 @@ class Permissions:
             if _is_more(mine := getattr(self, name), limit := getattr(ceiling, name))
         ]
         for name, mine, allowed in _list_pairs(self, ceiling):
-            missing = [item for item in mine if not _covered(item, allowed)]
+            missing = [item for item in mine if not _covered(name, item, allowed)]
             if missing:
                 excess.append(f"{name}: {', '.join(map(repr, missing))} not allowed")
         return tuple(excess)
@@ -187,16 +222,19 @@ class Permissions:
     def narrowed_to(self, ceiling: Permissions) -> Permissions:
         """Return the part of these permissions that the ceiling allows.
 
+        A limit that was not asked for becomes the ceiling's: whoever asks for
+        no bound on ``cpu_s`` gets the one that holds for them.
+
         Example:
             >>> Permissions(timeout_s=60).narrowed_to(Permissions(timeout_s=5)).timeout_s
             5
         """
         limits = {
-            name: limit if _is_more(mine := getattr(self, name), limit := getattr(ceiling, name)) else mine
-            for name in _LIMITS
+            name: limit if (mine := getattr(self, name)) is None or _is_more(mine, limit) else mine
+            for name, limit in ((name, getattr(ceiling, name)) for name in _LIMITS)
         }
         kept = {
-            name: tuple(item for item in mine if _covered(item, allowed))
+            name: tuple(item for item in mine if _covered(name, item, allowed))
             for name, mine, allowed in _list_pairs(self, ceiling)
         }
         return replace(
@@ -221,7 +259,7 @@ _LIMITS: Final = (
 
 
 def _is_more(mine: float | None, limit: float | None) -> bool:
-    """A limit not asked for is bounded elsewhere (timeout_s always is), so never excess."""
+    """A limit not asked for is no excess: narrowing sets it to the ceiling's."""
     return mine is not None and limit is not None and mine > limit
 
 
@@ -232,19 +270,20 @@ def _list_pairs(asked: Permissions, ceiling: Permissions) -> Iterable[tuple[str,
     yield "tools", asked.tools, ceiling.tools
 
 
-def _covered(item: str, allowed: tuple[str, ...]) -> bool:
-    """Say whether a ceiling's patterns cover one asked pattern.
+def _covered(name: str, item: str, allowed: tuple[str, ...]) -> bool:
+    """Say whether a ceiling's patterns cover one asked pattern of the same permission.
 
     Deliberately simple, so that it is never wrong in the open direction: equal
-    text, ``**``, a directory prefix ``dir/**``, or a host under ``*.name``.
+    text, ``**``, for files a directory prefix ``dir/**``, for hosts a name
+    under ``*.name``. In a path ``*.name`` is a glob and means something else.
     """
-    for pattern in allowed:
-        if pattern in (ANYTHING, item):
-            return True
-        if pattern.endswith("/**") and item.startswith(pattern[:-2]):
-            return True
-        if pattern.startswith("*.") and not item.startswith("*") and item.partition(":")[0].endswith(pattern[1:]):
-            return True
+    if item in allowed or ANYTHING in allowed:
+        return True
+    if name.startswith("filesystem."):
+        return any(pattern.endswith("/**") and item.startswith(pattern[:-2]) for pattern in allowed)
+    if name == "network.allowed_hosts":
+        host = item.partition(":")[0]
+        return any(pattern.startswith("*.") and host.endswith(pattern[1:]) for pattern in allowed if host[0] != "*")
     return False
 
 
@@ -269,7 +308,7 @@ def _size(value: object, where: str) -> int:
     """Read ``128``, ``"128MB"`` or ``"1.5 GiB"`` as bytes (MB and MiB are both 2**20)."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) and len(value) <= 32 else None
     if match is None:
-        raise InvalidPermissions(f"{value!r} is not a size", where, 'write bytes or text such as "128MB"')
+        raise InvalidPermissions(f"{_shown(value)} is not a size", where, 'write bytes or text such as "128MB"')
     return int(float(match[1]) * _UNITS[match[2].lower().rstrip("b").rstrip("i")])

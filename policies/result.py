@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from runvisor.policies.errors import ProtocolError, RunvisorError
 from runvisor.policies.scheduling.decision import Decision
-from runvisor.policies.values import Value, pack, to_json, unpack
+from runvisor.policies.values import Value, is_number, pack, to_json, unpack
 
 StartKind = Literal["warm", "cold"]
 
@@ -134,15 +134,15 @@ class Result:
                 value=unpack(data["value"]),
                 stdout=str(data["stdout"]),
                 stderr=str(data["stderr"]),
-                artifacts=tuple(Artifact(*item) for item in data["artifacts"]),
+                artifacts=tuple(_artifact(*item) for item in data["artifacts"]),
                 error=RunvisorError.from_wire(error) if error is not None else None,
-                usage=Usage(**data["usage"]),
+                usage=_usage(data["usage"]),
                 isolation=_isolation(data["isolation"]),
                 runtime=str(data["runtime"]),
                 variant=str(data["variant"]),
                 language=str(data["language"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ProtocolError(f"not a result: {type(error).__name__}: {error}") from None
 
     def to_document(self) -> dict[str, Any]:
@@ -155,7 +155,7 @@ class Result:
             "artifacts": [
                 {"name": a.name, "mime": a.mime, "base64": base64.b64encode(a.data).decode()} for a in self.artifacts
             ],
-            "error": error and {"type": type(error).__name__, "message": str(error), **to_json(error.details)},
+            "error": error and {**to_json(error.details), "type": type(error).__name__, "message": str(error)},
             "runtime": self.runtime,
             "variant": self.variant,
             "language": self.language,
@@ -163,6 +163,21 @@ class Result:
             "isolation": asdict(self.isolation),
             "decision": self.decision.to_dict() if self.decision else None,
         }
+
+
+def _artifact(name: object, mime: object, data: object) -> Artifact:
+    if not isinstance(name, str) or not isinstance(mime, str) or not isinstance(data, bytes):
+        raise TypeError("an artifact is a name, a type and bytes")
+    return Artifact(name, mime, data)
+
+
+def _usage(data: Mapping[str, Any]) -> Usage:
+    """Take numbers where numbers belong: they are added up and billed."""
+    start_kind = data.get("start_kind", "warm")
+    amounts = {key: item for key, item in data.items() if key != "start_kind"}
+    if start_kind not in ("warm", "cold") or not all(item is None or is_number(item) for item in amounts.values()):
+        raise TypeError("usage is numbers and a start kind")
+    return Usage(**amounts, start_kind=start_kind)
 
 
 def _isolation(data: Mapping[str, Any]) -> Isolation:

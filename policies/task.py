@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from runvisor.policies.errors import InvalidTask, ProtocolError, RunvisorError
+from runvisor.policies.errors import ConfigError, InvalidTask, ProtocolError, RunvisorError
 from runvisor.policies.permissions import Permissions
 from runvisor.policies.trust import Trust
 from runvisor.policies.values import Value, pack, unpack
@@ -40,7 +40,7 @@ class Task:
             raise InvalidTask(f"code is of type {type(self.code).__name__}", "code", "pass str or bytes")
         if not self.code.strip():
             raise InvalidTask("the code is empty", "code")
-        if len(self.code) > MAX_CODE_BYTES:
+        if _size(self.code) > MAX_CODE_BYTES:
             raise InvalidTask(f"the code is larger than {MAX_CODE_BYTES} bytes", "code", "pass data as inputs")
 
     @property
@@ -94,5 +94,15 @@ class Task:
                 trust=Trust(data["trust"]),
                 label=str(data["label"]),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
             raise ProtocolError(f"not a task: {type(error).__name__}: {error}") from None
+
+
+def _size(code: str | bytes) -> int:
+    """Return how many bytes the code has on the wire."""
+    if isinstance(code, bytes) or code.isascii() or len(code) > MAX_CODE_BYTES:
+        return len(code)
+    try:
+        return len(code.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidTask("the code holds lone surrogates", f"character {error.start}", "pass valid Unicode") from None

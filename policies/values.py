@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgpack
@@ -29,6 +31,15 @@ _ARRAY = 1
 _BIG_INT = 2
 _MAX_INT_BYTES = 1 << 16
 _MAX_DEPTH = 200
+_MAX_JSON_BITS = 10_000  # json and str refuse integers of more than 4300 digits
+
+_CONTAINERS = (dict, list, tuple)
+_LEAVES = frozenset((bool, int, float, str, bytes, type(None)))
+_KEYS = (str, int, float, bytes, type(None))
+_PLAIN_KEYS = frozenset((bool, *_KEYS))
+
+# What `dtype.str` writes: byte order, kind, size, and the unit of dates.
+_DTYPE = re.compile(r"[<>|][biufcSUVmM]\d{1,9}(\[\d{0,9}[A-Za-z]{1,7}\])?")
 
 
 def pack(value: Value) -> bytes:
@@ -51,12 +62,16 @@ def pack(value: Value) -> bytes:
 builtin_function_or_method cannot leave the sandbox (at value['f']); \
 return None, numbers, text, bytes, lists, dicts or numpy arrays
     """
+    packed: bytes | None
     try:
-        packed = msgpack.packb(value, default=_encode, strict_types=False)
+        packed = msgpack.packb(value, default=_encode)
     except (TypeError, ValueError, OverflowError, RecursionError, UnserializableValue):
         packed = None
-    if packed is None:  # the slow walk only serves the message, or integers beyond 64 bits
-        packed = msgpack.packb(_plain(value, "value", 0), default=_encode)
+    if packed is None or _is_ill_shaped(value):  # the slow walk serves the message, and integers beyond 64 bits
+        try:
+            packed = msgpack.packb(_plain(value, "value", 0), default=_encode)
+        except (TypeError, ValueError, OverflowError) as error:  # larger than msgpack can say
+            raise UnserializableValue(f"the value cannot leave the sandbox: {error}", "value") from None
     assert isinstance(packed, bytes)
     return packed
 
@@ -64,19 +79,27 @@ return None, numbers, text, bytes, lists, dicts or numpy arrays
 def unpack(data: bytes | memoryview) -> Value:
     """Decode `pack` bytes; hostile bytes give an error, never code execution.
 
+    Arrays are views of the bytes and read-only; copy one to write to it.
+
     Raises:
         ProtocolError: The bytes are not one whole packed value.
     """
     try:
-        return msgpack.unpackb(data, ext_hook=_decode, strict_map_key=False, raw=False)
+        value = msgpack.unpackb(data, ext_hook=_decode, strict_map_key=False, raw=False, timestamp=1)
     except ProtocolError:
         raise
-    except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
+    except (ValueError, TypeError, OverflowError, msgpack.UnpackException, RecursionError) as error:
         raise ProtocolError(f"not a packed value: {error}") from None
+    if _is_ill_shaped(value):
+        raise ProtocolError(f"a packed value is nested deeper than {_MAX_DEPTH} levels, or has strange keys")
+    return value
 
 
 def to_json(value: Value) -> Value:
     """Return the value as JSON types: arrays as lists, bytes as ``{"$bytes": base64}``.
+
+    What JSON cannot say becomes text: non-finite floats, complex numbers and
+    dates as Python writes them, integers of thousands of digits in hexadecimal.
 
     Example:
         >>> to_json({"b": b"hi", "x": float("nan"), 1: [True]})
@@ -90,21 +113,63 @@ def to_json(value: Value) -> Value:
     if isinstance(value, bytes | bytearray | memoryview):
         return {"$bytes": base64.b64encode(value).decode()}
     if isinstance(value, float) and not math.isfinite(value):
-        return repr(value)
+        return repr(float(value))
+    if isinstance(value, int) and value.bit_length() > _MAX_JSON_BITS:
+        return hex(value)
     if isinstance(value, dict):
         return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [to_json(item) for item in value]
-    return value
+    return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
+def is_number(value: object) -> bool:
+    """Say whether a value from a peer is a finite number.
+
+    Example:
+        >>> is_number(1), is_number(float("nan")), is_number(True)
+        (True, False, False)
+    """
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+
+
+def _is_ill_shaped(value: Value) -> bool:
+    """Say whether a value is nested too deep, or holds dict keys of other than plain types.
+
+    msgpack packs a tuple as a key, which nobody can unpack; it has no hook for
+    keys. Breadth first and by sets of types, so that flat data costs one pass in C.
+    """
+    level: list[Any] = [value] if isinstance(value, _CONTAINERS) else []
+    for _ in range(_MAX_DEPTH + 1):
+        if not level:
+            return False
+        below: list[Any] = []
+        for container in level:
+            items = container
+            if isinstance(container, dict):
+                if not _PLAIN_KEYS.issuperset(map(type, container)) and not _are_keys(container):
+                    return True
+                items = container.values()
+            if not set(map(type, items)) <= _LEAVES:
+                below += [item for item in items if isinstance(item, _CONTAINERS)]
+        level = below
+    return True
+
+
+def _are_keys(keys: Iterable[object]) -> bool:
+    """Also numpy's scalars, as counting with numpy yields them."""
+    numpy = sys.modules.get("numpy")
+    kinds = _KEYS if numpy is None else (*_KEYS, numpy.generic)
+    return all(isinstance(key, kinds) for key in keys)
 
 
 def _encode(item: Any) -> object:
     """Encode what msgpack itself cannot: numpy values (called by msgpack)."""
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(item, numpy.ndarray):
-        return _encode_array(item)
+        return _encode_array(numpy, item)
     if numpy is not None and isinstance(item, numpy.generic) and item.dtype.kind in "biufSU":
-        return item.item()
+        return float(item) if item.dtype.kind == "f" else item.item()  # a longdouble's item() is a longdouble
     raise UnserializableValue(
         f"a value of type {type(item).__name__} cannot leave the sandbox",
         "",
@@ -112,16 +177,20 @@ def _encode(item: Any) -> object:
     )
 
 
-def _encode_array(array: np.ndarray[Any, Any]) -> msgpack.ExtType:
+def _encode_array(numpy: Any, array: np.ndarray[Any, Any]) -> msgpack.ExtType:
     if array.dtype.hasobject:
         raise UnserializableValue(
             "a numpy array of Python objects cannot leave the sandbox",
             "",
             "convert it to a numeric or string dtype, or to a list",
         )
-    description: Any = array.dtype.descr if array.dtype.names else array.dtype.str
-    flat = array.reshape(-1, order="C")  # copies only what is not contiguous already
-    body = msgpack.packb([description, list(array.shape), flat.view("u1").data if array.size else b""])
+    if getattr(type(array), "mask", None) is not None:
+        raise UnserializableValue(
+            "a masked array cannot leave the sandbox", "", "fill it, or return its data and its mask"
+        )
+    shape, kind = list(array.shape), _describe(array.dtype)
+    flat = numpy.ascontiguousarray(array).reshape(-1)  # copies only what is not contiguous already
+    body = msgpack.packb([kind, shape, flat.view("u1").data if array.size else b""])
     return msgpack.ExtType(_ARRAY, body)
 
 
@@ -138,7 +207,7 @@ def _decode_array(data: bytes) -> np.ndarray[Any, Any]:
 
     try:
         description, shape, body = msgpack.unpackb(data, raw=False)
-        dtype = np.dtype(_as_descr(description))
+        dtype = _dtype_of(description)
         if dtype.hasobject or dtype.itemsize == 0:
             raise ProtocolError(f"refused array dtype {dtype}")
         sizes = [int(size) for size in shape]
@@ -151,17 +220,45 @@ def _decode_array(data: bytes) -> np.ndarray[Any, Any]:
         raise ProtocolError(f"not a packed array: {error}") from None
 
 
-def _as_descr(description: object) -> Any:
-    """Undo msgpack's tuple-to-list on ``dtype.descr``."""
-    if isinstance(description, str):
-        return description
-    if not isinstance(description, list):
+def _describe(dtype: np.dtype[Any]) -> Any:
+    """Say in plain data what a dtype is; padding and sub-arrays included."""
+    if dtype.subdtype is not None:
+        base, shape = dtype.subdtype
+        return {"base": _describe(base), "shape": list(shape)}
+    if dtype.fields is not None and dtype.names is not None:
+        table: Any = dtype.fields
+        fields = [table[name] for name in dtype.names]
+        return {
+            "names": list(dtype.names),
+            "formats": [_describe(field[0]) for field in fields],
+            "offsets": [field[1] for field in fields],
+            "itemsize": dtype.itemsize,
+        }
+    if not dtype.itemsize or not _DTYPE.fullmatch(dtype.str):
+        raise UnserializableValue(
+            f"a numpy array of dtype {dtype} cannot leave the sandbox", "", "convert it to a numeric or string dtype"
+        )
+    return dtype.str
+
+
+def _dtype_of(description: Any) -> np.dtype[Any]:
+    """Undo `_describe`, and nothing else that numpy would take for a dtype."""
+    import numpy as np
+
+    if isinstance(description, str) and _DTYPE.fullmatch(description):
+        return np.dtype(description)
+    if isinstance(description, dict) and "base" in description:
+        return np.dtype((_dtype_of(description["base"]), tuple(map(int, description["shape"]))))
+    if not isinstance(description, dict) or not all(isinstance(name, str) for name in description["names"]):
         raise ProtocolError("refused array dtype")
-    fields: list[Any] = []
-    for field in description:
-        name, kind, *shape = field
-        fields.append((name, _as_descr(kind), *(tuple(sizes) for sizes in shape)))
-    return fields
+    return np.dtype(
+        {
+            "names": description["names"],
+            "formats": [_dtype_of(format_) for format_ in description["formats"]],
+            "offsets": description["offsets"],
+            "itemsize": description["itemsize"],
+        }
+    )
 
 
 def _plain(value: object, where: str, depth: int) -> object:
@@ -177,7 +274,7 @@ def _plain(value: object, where: str, depth: int) -> object:
             raise UnserializableValue(
                 "text with lone surrogates cannot leave the sandbox", where, "return valid Unicode, or bytes"
             ) from None
-    if isinstance(value, bool) or value is None or isinstance(value, float | str | bytes | bytearray):
+    if isinstance(value, bool) or value is None or isinstance(value, float | str | bytes | bytearray | memoryview):
         return value
     if isinstance(value, int):
         if -(2**63) <= value < 2**64:
@@ -191,13 +288,13 @@ def _plain(value: object, where: str, depth: int) -> object:
     if isinstance(value, dict):
         copy: dict[object, object] = {}
         for key, item in value.items():
-            if not isinstance(key, str | int | float | bytes | type(None)):
+            if not _are_keys((key,)):
                 raise UnserializableValue(
                     f"a dict key of type {type(key).__name__} cannot leave the sandbox",
                     where,
                     "use text or integers as keys",
                 )
-            copy[key] = _plain(item, f"{where}[{key!r}]", depth + 1)
+            copy[_plain(key, f"{where}[{key!r}]", depth + 1)] = _plain(item, f"{where}[{key!r}]", depth + 1)
         return copy
     try:
         return _encode(value)

@@ -1,0 +1,231 @@
+"""A static scan of eBPF instructions, before the kernel's verifier sees them.
+
+The verifier proves memory safety. This proves what it does not: that a record
+program calls nothing but the harness's own two map lookups, and that every
+cycle in it passes the harness's loop gate. So one record costs at most as many
+instructions as the program has, which bounds the time of one uninterruptible run.
+
+Source: RFC 9669 (BPF Instruction Set Architecture); ``may_goto`` and kfunc calls
+from include/uapi/linux/bpf.h (BPF_JCOND, BPF_PSEUDO_KFUNC_CALL).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from runvisor.policies.errors import CapabilityDenied, GuestSyntaxError, RunvisorError
+from runvisor.policies.trust import Trust
+
+Loop = Literal["may_goto", "iterator"]
+"""How the harness's loop is bounded: by the ``may_goto`` instruction (Linux 6.9), or by
+the ``bpf_iter_num`` functions (Linux 6.4), each of whose steps is a call."""
+
+MAX_INSTRUCTIONS: Final[Mapping[Trust, int]] = {
+    Trust.UNTRUSTED: 4096,
+    Trust.VERIFIED: 16384,
+    Trust.TRUSTED: 65536,
+}
+"""Longest program per trust level. No level may call helpers of the kernel: an answer
+must not depend on the engine, and a helper is a way into the kernel."""
+
+INSTRUCTION_BYTES: Final = 8
+ITERATOR_CALLS: Final[Mapping[int, str]] = {
+    0x7E000001: "bpf_iter_num_new",
+    0x7E000002: "bpf_iter_num_next",
+    0x7E000003: "bpf_iter_num_destroy",
+}
+"""Call numbers that stand for kernel functions until a loader puts in their BTF ids."""
+_ITERATOR_NEXT: Final = 0x7E000002
+_MAP_LOOKUP: Final = 1
+_MAPS: Final = 2
+_HELPER_NAMES: Final[Mapping[int, str]] = {
+    2: "bpf_map_update_elem",
+    3: "bpf_map_delete_elem",
+    4: "bpf_probe_read",
+    5: "bpf_ktime_get_ns",
+    6: "bpf_trace_printk",
+    7: "bpf_get_prandom_u32",
+    8: "bpf_get_smp_processor_id",
+    12: "bpf_tail_call",
+    14: "bpf_get_current_pid_tgid",
+    16: "bpf_get_current_comm",
+    113: "bpf_probe_read_kernel",
+    130: "bpf_ringbuf_output",
+    166: "bpf_sys_bpf",
+    169: "bpf_timer_init",
+    181: "bpf_loop",
+}
+
+_LD_IMM64: Final = 0x18
+_JA: Final = 0x05
+_MAY_GOTO: Final = 0xE5
+_CALL: Final = 0x85
+_EXIT: Final = 0x95
+_CONDITIONAL: Final = frozenset((0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70, 0xA0, 0xB0, 0xC0, 0xD0))
+_LAYOUT: Final = struct.Struct("<BBhi")
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """One 8-byte instruction, decoded."""
+
+    opcode: int
+    source: int
+    """The source register; in calls and 64-bit loads, what kind of thing ``immediate`` names."""
+    destination: int
+    offset: int
+    immediate: int
+
+    @property
+    def is_jump(self) -> bool:
+        """Whether it is of the two jump classes, calls and exit included."""
+        return self.opcode & 7 in (5, 6)
+
+
+def decode(code: bytes) -> tuple[Instruction, ...]:
+    """Return the instructions of a program; a 64-bit load takes two.
+
+    Raises:
+        GuestSyntaxError: The bytes are not whole instructions.
+    """
+    if not code or len(code) % INSTRUCTION_BYTES:
+        raise GuestSyntaxError(f"{len(code)} bytes are not a program of whole instructions")
+    return tuple(
+        Instruction(opcode, registers >> 4, registers & 15, offset, immediate)
+        for opcode, registers, offset, immediate in _LAYOUT.iter_unpack(code)
+    )
+
+
+def scan(code: bytes, loop: Loop, *, max_instructions: int) -> int:
+    """Check a compiled record program, harness included.
+
+    Args:
+        code: The instructions as the compiler left them: maps named by index (0 are
+            the records, 1 the state), iterator calls by `ITERATOR_CALLS`.
+        loop: How the harness was told to loop.
+        max_instructions: The longest program allowed.
+
+    Returns:
+        The most instructions that one record can cost.
+
+    Raises:
+        CapabilityDenied: It calls the kernel, or names kernel objects, beyond the harness.
+        GuestSyntaxError: It is too long, loops, recurses, or uses global data.
+
+    Example:
+        >>> scan(_LAYOUT.pack(0xB7, 0, 0, 1) + _LAYOUT.pack(0x95, 0, 0, 0), "may_goto", max_instructions=64)
+        Traceback (most recent call last):
+        ...
+        runvisor.policies.errors.CapabilityDenied: the program has 0 loop gates, not the harness's one \
+(at instructions); leave the harness as it is
+    """
+    program = decode(code)
+    if len(program) > max_instructions:
+        raise GuestSyntaxError(
+            f"the program compiles to {len(program)} instructions, more than {max_instructions}",
+            "instructions",
+            "make it shorter, or unroll less",
+        )
+    calls: list[int] = []
+    gates: list[int] = []
+    back_edges: list[tuple[int, int]] = []
+    index = 0
+    while index < len(program):
+        instruction = program[index]
+        if instruction.opcode == _LD_IMM64:
+            _check_load(program, index)
+            index += 2
+            continue
+        if instruction.opcode & 7 == 0:
+            raise _denied("reads packets with an old load instruction", index)
+        if instruction.is_jump:
+            target = _check_jump(instruction, index, len(program), loop)
+            if target is not None and target <= index:
+                back_edges.append((index, target))
+            if instruction.opcode == _CALL:
+                calls.append(instruction.immediate)
+            is_next = instruction.opcode == _CALL and instruction.immediate == _ITERATOR_NEXT
+            if is_next if loop == "iterator" else instruction.opcode == _MAY_GOTO:
+                gates.append(index)
+        index += 1
+    if len(gates) != 1:
+        raise CapabilityDenied(
+            f"the program has {len(gates)} loop gates, not the harness's one",
+            "instructions",
+            "leave the harness as it is",
+        )
+    _check_calls(calls, loop)
+    for source, target in back_edges:
+        if target > gates[0] or any(program[at].is_jump for at in range(target, gates[0])):
+            raise GuestSyntaxError(
+                "the program has a loop that the compiler could not unroll",
+                f"instruction {source}",
+                "give it a small constant bound and write '#pragma unroll' before it",
+            )
+    return len(program)
+
+
+def _check_load(program: tuple[Instruction, ...], index: int) -> None:
+    """Check a 64-bit load: a constant, or one of the harness's maps."""
+    if index + 1 >= len(program):
+        raise GuestSyntaxError("the program ends inside an instruction", f"instruction {index}")
+    low, high = program[index], program[index + 1]
+    if (high.opcode, high.source, high.destination, high.offset, low.offset) != (0, 0, 0, 0, 0):
+        raise _denied("holds a forged instruction", index)
+    if low.source == 0:
+        if high.immediate == 0 and low.immediate >= 0:
+            # For a small constant compilers emit a move: this is the address of data, not relocated.
+            raise GuestSyntaxError(
+                "the program uses data outside the record and the state: a constant table, a string or a variable",
+                f"instruction {index}",
+                "keep it in struct state, or write a switch",
+            )
+    elif low.source != 1 or high.immediate or not 0 <= low.immediate < _MAPS:
+        raise _denied("names a kernel object that is not its own", index)
+
+
+def _check_jump(instruction: Instruction, index: int, length: int, loop: Loop) -> int | None:
+    """Check one instruction of the jump classes; return where it may jump to."""
+    opcode = instruction.opcode
+    if opcode == _EXIT:
+        return None
+    if opcode == _CALL:
+        if instruction.source == 1:
+            raise GuestSyntaxError(
+                "the program calls a function that cannot be inlined",
+                f"instruction {index}",
+                "write it without recursion and without function pointers",
+            )
+        if instruction.source:
+            raise _denied("calls a function of the kernel", index)
+        return None
+    if opcode == _MAY_GOTO and loop == "may_goto":
+        if instruction.source or instruction.destination or instruction.immediate or instruction.offset < 0:
+            raise _denied("holds a forged instruction", index)
+    elif opcode != _JA and (opcode & 0xF0) not in _CONDITIONAL:
+        raise _denied("holds an instruction that the compiler does not emit", index)
+    target = index + 1 + instruction.offset
+    if not 0 <= target < length:
+        raise _denied("jumps out of itself", index)
+    return target
+
+
+def _check_calls(calls: list[int], loop: Loop) -> None:
+    """Compare all calls with the harness's own."""
+    wanted = [_MAP_LOOKUP] * _MAPS + (list(ITERATOR_CALLS) if loop == "iterator" else [])
+    for number in calls:
+        if number not in wanted:
+            name = _HELPER_NAMES.get(number) or ITERATOR_CALLS.get(number) or f"number {number}"
+            raise _denied(f"calls the kernel's helper {name}")
+    for number in set(wanted):
+        if calls.count(number) != wanted.count(number):
+            name = ITERATOR_CALLS.get(number, "bpf_map_lookup_elem")
+            raise _denied(f"calls the harness's {name} itself")
+
+
+def _denied(what: str, index: int | None = None) -> RunvisorError:
+    where = "instructions" if index is None else f"instruction {index}"
+    return CapabilityDenied(f"the record program {what}", where, "use only the record, the state and local variables")

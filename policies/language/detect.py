@@ -1,0 +1,205 @@
+"""Tells the language of a piece of code by rules and parsers, in well under a millisecond.
+
+In order, the first that settles it: the wasm magic number, the file's suffix,
+a shebang line, WebAssembly text's ``(module``, a JSON document (no program),
+and then weighted evidence from words and line shapes, with Python's own parser
+as a witness. Code valid in Python and JavaScript alike, such as ``1+1``, is
+taken for Python with a confidence of exactly `MIN_CONFIDENCE`.
+
+A guess picks a parser; it never widens what the code may do.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from runvisor.policies.errors import UnknownLanguage
+from runvisor.policies.language.names import DISPLAY, INTERPRETERS, LANGUAGES, SUFFIXES
+from runvisor.policies.language.signals import scores
+from runvisor.policies.language.syntax import Python, as_python, is_json_document
+from runvisor.policies.language.weights import OPENINGS
+
+MIN_CONFIDENCE: Final = 0.7
+"""Below it, `detect` asks the caller instead of guessing."""
+
+_HEAD_CHARS: Final = 8_192
+_WASM_MAGIC: Final = b"\0asm"
+_PUNCTUATION = re.compile(r"[=_|$(){}\[\]<>;`\"+*/%]")
+_WAT = re.compile(r"(?:\s|;;[^\n]*\n|(?>\(;.*?;\)))*+\((?:module\b|(?:func|memory|table|global)\s+[$(])", re.DOTALL)
+_RECORD = re.compile(r"\b(?:int|long|void|bool|unsigned|double|float|size_t|\w+_t|(?:__)?[us]\d+)[\s*]+on_record\s*\(")
+
+# Evidence of the parser, in the same log-odds as the words.
+_PARSER_SAYS: Final = {
+    Python.ONLY: 4.0,
+    Python.ALSO: 0.8,
+    Python.HARDLY: -1.0,
+    Python.NO: -1.5,
+    Python.TOO_LONG: 0.0,
+}
+_LAST_SEMICOLON: Final = 2.5
+"""For JavaScript, when Python would accept the code too."""
+_SETTLED: Final = 6.0
+"""A lead that no parser's word would turn."""
+_PROSE: Final = 1.5
+"""What a language must beat: the score of text that is no code at all."""
+_CODE: Final = 0.5
+"""The same where a parser has seen that it is code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """A language with how sure the detector is and why."""
+
+    language: str
+    """A name of `LANGUAGES`."""
+    confidence: float
+    """0.7 to 1."""
+    reason: str
+    """One clause, to follow "Taken for Python: "."""
+    alternatives: tuple[tuple[str, float], ...] = ()
+    """Other languages it could be, with their confidence, likeliest first."""
+
+
+def detect(code: str | bytes, filename_hint: str = "") -> Guess:
+    """Tell the language of a piece of code.
+
+    Args:
+        code: Source text, UTF-8 bytes, or a wasm module.
+        filename_hint: The file's name, if there is one; only its suffix is read.
+
+    Returns:
+        A guess of at least `MIN_CONFIDENCE`.
+
+    Raises:
+        UnknownLanguage: It is empty, data, a language that runvisor does not
+            run, or not clear enough; ``details["candidates"]`` lists
+            ``[language, confidence]`` pairs. Nothing was started.
+
+    Example:
+        >>> detect("console.log(1)").language, detect("def f(): return 1").language
+        ('javascript', 'python')
+        >>> detect("1+1")
+        Guess(language='python', confidence=0.7, \
+reason='it is valid in several languages, and Python is preferred', alternatives=(('javascript', 0.3),))
+    """
+    if isinstance(code, bytes):
+        if code.startswith(_WASM_MAGIC):
+            return Guess("wasm", 1.0, "it starts with the wasm magic number")
+        try:
+            code = code.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise UnknownLanguage(
+                "the code is neither UTF-8 text nor a wasm module", "code", "pass language=... and text in UTF-8"
+            ) from None
+    text = code.removeprefix("\ufeff").replace("\r\n", "\n").strip("\n")
+    stripped = text.strip()
+    if not stripped:
+        raise UnknownLanguage("the code is empty", "code", "pass some code")
+    return _by_suffix(stripped, filename_hint) or _by_first_line(stripped) or _by_evidence(text, stripped)
+
+
+def _by_suffix(text: str, filename: str) -> Guess | None:
+    _, dot, suffix = filename.rpartition(".")
+    language = SUFFIXES.get(suffix.lower()) if dot else None
+    if language is None:
+        return None
+    reason = f"the file's name ends in .{suffix}"
+    if language == "wasm":
+        raise UnknownLanguage(f"{reason}, but it is not a wasm module", "code", "pass the module's bytes as they are")
+    return _settled(language, 0.99, reason, text)
+
+
+def _by_first_line(text: str) -> Guess | None:
+    program = _interpreter(text[:200]) if text.startswith("#!") else ""
+    if program in INTERPRETERS:
+        return _settled(INTERPRETERS[program], 0.99, f"its first line asks for {program}", text)
+    if _WAT.match(text):
+        return Guess("wat", 0.99, "it opens with a WebAssembly text form")
+    if is_json_document(text):
+        raise _unknown("json", "this is a JSON document, not a program", (), "pass it as inputs, or pass language=...")
+    for language, opening in OPENINGS:
+        if opening.match(text):
+            raise _unknown(language, f"this looks like {DISPLAY[language]}, which runvisor does not run yet", ())
+    return None
+
+
+def _interpreter(text: str) -> str:
+    """Return the program of a shebang line: ``python`` for ``#!/usr/bin/env -S python3.11 -u``."""
+    words = [word for word in text.partition("\n")[0][2:].split() if not word.startswith("-")]
+    programs = [word.rpartition("/")[2] for word in words]
+    program = programs[1] if programs[:1] == ["env"] and len(programs) > 1 else "".join(programs[:1])
+    return program.rstrip("0123456789.")
+
+
+def _by_evidence(text: str, stripped: str) -> Guess:
+    head = text if len(text) <= _HEAD_CHARS else text[: text.rfind("\n", 0, _HEAD_CHARS) + 1 or _HEAD_CHARS]
+    found = scores(head)
+    python = found.get("python", 0.0)
+    rival = max((score for language, score in found.items() if language != "python"), default=0.0)
+    verdict = Python.TOO_LONG
+    if abs(python - rival) < _SETTLED:
+        verdict = as_python(text)
+        found["python"] = python + _PARSER_SAYS[verdict]
+        if verdict is Python.ALSO and stripped.endswith(";"):
+            found["javascript"] = found.get("javascript", 0.0) + _LAST_SEMICOLON
+    if verdict is not Python.ONLY and _is_prose(head):
+        found = {language: score / 4 if language in LANGUAGES else score for language, score in found.items()}
+    ranking = _ranking(found, _CODE if verdict in (Python.ALSO, Python.ONLY) else _PROSE)
+    best, confidence = ranking[0] if ranking else ("", 0.0)
+    if best in LANGUAGES and confidence >= MIN_CONFIDENCE:
+        only_python = best == "python" and verdict is Python.ONLY
+        reason = verdict.value if only_python else f"its words and lines are {DISPLAY[best]}'s"
+        return _settled(best, min(confidence, 0.99), reason, stripped, tuple(ranking[1:4]))
+    if verdict is Python.ALSO and best in ("", "python", "javascript") and rival < _PROSE:
+        return Guess(
+            "python",
+            MIN_CONFIDENCE,
+            "it is valid in several languages, and Python is preferred",
+            (("javascript", round(1 - MIN_CONFIDENCE, 2)),),
+        )
+    if best and best not in LANGUAGES and confidence >= 0.5:
+        raise _unknown(best, f"this looks like {DISPLAY[best]}, which runvisor does not run yet", ranking)
+    shown = ", ".join(f"{language} {share:.0%}" for language, share in ranking[:3])
+    raise _unknown("", "the language is not clear from the code" + (f" ({shown})" if shown else ""), ranking)
+
+
+def _is_prose(text: str) -> bool:
+    """Several words and no punctuation that code of such length has."""
+    return not _PUNCTUATION.search(text) and len(text.split(None, 5)) > 5
+
+
+def _ranking(found: dict[str, float], prose: float) -> list[tuple[str, float]]:
+    """Turn scores into shares by softmax, with plain prose as one more contender."""
+    top = max([prose, *found.values()])
+    powers = {language: math.exp(score - top) for language, score in found.items()}
+    total = sum(powers.values()) + math.exp(prose - top)
+    shares = [(language, round(power / total, 3)) for language, power in powers.items() if power / total >= 0.01]
+    return sorted(shares, key=lambda item: -item[1])
+
+
+def _settled(
+    language: str, confidence: float, reason: str, text: str, alternatives: tuple[tuple[str, float], ...] = ()
+) -> Guess:
+    if language not in LANGUAGES:
+        raise _unknown(language, f"this looks like {DISPLAY[language]}, which runvisor does not run yet: {reason}", ())
+    if language == "c" and _RECORD.search(text):
+        return Guess("c-record", confidence, "it is C and defines on_record", alternatives)
+    return Guess(language, confidence, reason, alternatives)
+
+
+def _unknown(
+    seems: str,
+    what: str,
+    ranking: Sequence[tuple[str, float]],
+    remedy: str = f"pass language=... with one of {', '.join(LANGUAGES)}",
+) -> UnknownLanguage:
+    return UnknownLanguage(
+        what,
+        "code",
+        remedy,
+        {"seems": seems, "candidates": [list(pair) for pair in ranking], "languages": list(LANGUAGES)},
+    )

@@ -1,0 +1,198 @@
+"""The languages runvisor runs, the other names people give them, and those it does not run yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Final
+
+from runvisor.policies.errors import UnknownLanguage
+
+LANGUAGES: Final = ("python", "javascript", "wat", "wasm", "c", "c-record")
+"""Canonical names: what a `Task` holds. ``c-record`` is a C function that runs once per record."""
+
+ALIASES: Final[Mapping[str, str]] = {
+    "py": "python",
+    "python3": "python",
+    "ipython": "python",
+    "cpython": "python",
+    "js": "javascript",
+    "mjs": "javascript",
+    "cjs": "javascript",
+    "node": "javascript",
+    "nodejs": "javascript",
+    "ecmascript": "javascript",
+    "v8": "javascript",
+    "wast": "wat",
+    "webassembly": "wasm",
+    "wasm32": "wasm",
+    "ansi-c": "c",
+    "c99": "c",
+    "c11": "c",
+    "c17": "c",
+    "ebpf": "c-record",
+    "bpf": "c-record",
+    "record": "c-record",
+    "crecord": "c-record",
+    "ebpf-c": "c-record",
+    "bpf-c": "c-record",
+}
+"""Other spellings, in lower case with ``-`` for spaces and underscores."""
+
+DISPLAY: Final[Mapping[str, str]] = {
+    "python": "Python",
+    "javascript": "JavaScript",
+    "wat": "WebAssembly text",
+    "wasm": "WebAssembly",
+    "c": "C",
+    "c-record": "a C record function",
+    "typescript": "TypeScript",
+    "rust": "Rust",
+    "go": "Go",
+    "bash": "Bash",
+    "sql": "SQL",
+    "cpp": "C++",
+    "java": "Java",
+    "csharp": "C#",
+    "kotlin": "Kotlin",
+    "swift": "Swift",
+    "ruby": "Ruby",
+    "php": "PHP",
+    "perl": "Perl",
+    "lua": "Lua",
+    "r": "R",
+    "zig": "Zig",
+    "html": "HTML",
+    "css": "CSS",
+    "json": "JSON",
+    "yaml": "YAML",
+    "markdown": "Markdown",
+}
+"""How people write each language that can be named, run or not."""
+
+_FOREIGN_ALIASES: Final[Mapping[str, str]] = {
+    "ts": "typescript",
+    "tsx": "typescript",
+    "rs": "rust",
+    "golang": "go",
+    "sh": "bash",
+    "shell": "bash",
+    "zsh": "bash",
+    "c++": "cpp",
+    "cxx": "cpp",
+    "c#": "csharp",
+    "cs": "csharp",
+    "kt": "kotlin",
+    "rb": "ruby",
+    "pl": "perl",
+    "postgresql": "sql",
+    "sqlite": "sql",
+    "mysql": "sql",
+    "yml": "yaml",
+    "md": "markdown",
+}
+
+
+SUFFIXES: Final[Mapping[str, str]] = {
+    "py": "python",
+    "pyw": "python",
+    "js": "javascript",
+    "mjs": "javascript",
+    "cjs": "javascript",
+    "wat": "wat",
+    "wasm": "wasm",
+    "c": "c",
+    "h": "c",
+    "ts": "typescript",
+    "tsx": "typescript",
+    "mts": "typescript",
+    "rs": "rust",
+    "go": "go",
+    "sh": "bash",
+    "bash": "bash",
+    "sql": "sql",
+    "cpp": "cpp",
+    "cc": "cpp",
+    "cxx": "cpp",
+    "hpp": "cpp",
+    "java": "java",
+    "cs": "csharp",
+    "kt": "kotlin",
+    "swift": "swift",
+    "rb": "ruby",
+    "php": "php",
+    "pl": "perl",
+    "lua": "lua",
+    "r": "r",
+    "zig": "zig",
+    "html": "html",
+    "css": "css",
+    "json": "json",
+    "yaml": "yaml",
+    "yml": "yaml",
+    "md": "markdown",
+}
+"""The language that a file's suffix (lower case, no dot) stands for, run or not."""
+
+INTERPRETERS: Final[Mapping[str, str]] = {
+    "python": "python",
+    "pypy": "python",
+    "node": "javascript",
+    "deno": "javascript",
+    "bun": "javascript",
+    "sh": "bash",
+    "bash": "bash",
+    "zsh": "bash",
+    "dash": "bash",
+    "ruby": "ruby",
+    "perl": "perl",
+    "php": "php",
+    "lua": "lua",
+}
+"""The language of a program on a shebang line, run or not."""
+
+
+def resolve(name: str) -> str:
+    """Return the canonical name of a language that runvisor runs.
+
+    Case, surrounding space and ``_`` against ``-`` do not matter. ``auto`` is
+    no language: let `detect` look at the code instead.
+
+    Args:
+        name: A canonical name or an alias.
+
+    Raises:
+        UnknownLanguage: runvisor does not run it; the message names close
+            matches and ``details["languages"]`` holds the whole list.
+
+    Example:
+        >>> resolve("JS"), resolve("eBPF"), resolve("Python3")
+        ('javascript', 'c-record', 'python')
+        >>> resolve("pyton")
+        Traceback (most recent call last):
+        ...
+        runvisor.policies.errors.UnknownLanguage: 'pyton' is not a language that runvisor runs (at language); \
+did you mean python? It runs python, javascript, wat, wasm, c, c-record
+    """
+    key = name.strip().lower().replace("_", "-").replace(" ", "-") if isinstance(name, str) else ""
+    if key in LANGUAGES:
+        return key
+    if key in ALIASES:
+        return ALIASES[key]
+    everything = f"runs {', '.join(LANGUAGES)}"
+    details = {"languages": list(LANGUAGES)}
+    foreign = _FOREIGN_ALIASES.get(key, key)
+    if foreign in DISPLAY:
+        raise UnknownLanguage(
+            f"runvisor does not run {DISPLAY[foreign]} yet",
+            "language",
+            f"it {everything}",
+            {**details, "seems": foreign},
+        )
+    close = list(
+        dict.fromkeys(ALIASES.get(match, match) for match in get_close_matches(key, [*LANGUAGES, *ALIASES], n=3))
+    )
+    hint = f"did you mean {' or '.join(close)}? It {everything}" if close else f"it {everything}"
+    raise UnknownLanguage(
+        f"{name!r} is not a language that runvisor runs", "language", hint, {**details, "close": close}
+    )

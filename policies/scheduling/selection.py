@@ -1,0 +1,122 @@
+"""The one function a handle calls: from a task's grant to a decision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from runvisor.policies.errors import NoEligibleArm
+from runvisor.policies.scheduling.arms import Arm, asked_beyond_defaults, exclusion, split_eligible
+from runvisor.policies.scheduling.base import Context, Load, Selector
+from runvisor.policies.scheduling.decision import Candidate, Decision
+from runvisor.policies.trust import Grant
+
+_SIZES: Final = ((256, "xs"), (2_048, "s"), (16_384, "m"))
+
+
+def family_of(language: str, code: str | bytes) -> str:
+    """Name the family of a task: its language and the size class of its code.
+
+    Example:
+        >>> family_of("python", "1+1"), family_of("wasm", bytes(100_000))
+        ('python:xs', 'wasm:l')
+    """
+    size = len(code)
+    return f"{language}:{next((name for limit, name in _SIZES if size <= limit), 'l')}"
+
+
+def choose(
+    language: str,
+    family: str,
+    grant: Grant,
+    arms: Iterable[Arm],
+    *,
+    unavailable: Mapping[str, str],
+    loads: Mapping[str, Load],
+    scheduler: Selector,
+    now: float,
+    draws: Sequence[float],
+    critical: bool = False,
+    features: tuple[float, ...] = (),
+    allow_untrusted_bpf: bool = False,
+    language_reason: str = "",
+) -> Decision:
+    """Choose the arm that runs a task, and say why.
+
+    Hard constraints come first: the scheduler never sees an arm that may not
+    run the task, so no learning and no exploration can reach it.
+
+    Args:
+        language: The task's language, canonical.
+        family: Tasks that are alike; see `family_of`.
+        grant: What the task was granted.
+        arms: Every arm there is, in order of preference at equal score.
+        unavailable: Reason by runtime or ``runtime/variant`` name, where one cannot run here.
+        loads: How busy each runtime's pool is.
+        scheduler: A snapshot's policy, or any other.
+        now: Unix time in seconds.
+        draws: Standard normal draws, at least one per arm; empty is no exploration.
+        critical: Never use this task to learn.
+        features: Numbers about the task, for policies that use them.
+        allow_untrusted_bpf: The operator lets untrusted programs into the kernel.
+        language_reason: How the language was known, when it was not declared.
+
+    Raises:
+        NoEligibleArm: Every arm is struck out; ``details["excluded"]`` has each reason.
+
+    Example:
+        >>> from runvisor.policies.permissions import Permissions
+        >>> from runvisor.policies.scheduling.arms import ARMS
+        >>> from runvisor.policies.scheduling.baselines.preference import PreferenceScheduler
+        >>> from runvisor.policies.trust import Trust
+        >>> grant = Grant("p", Trust.UNTRUSTED, Permissions())
+        >>> choose("python", "python:s", grant, ARMS, unavailable={}, loads={},
+        ...        scheduler=PreferenceScheduler(), now=0.0, draws=()).explain()
+        'Chose python/native, the only arm that may run this task.'
+    """
+    everything = tuple(arms)
+    eligible, excluded = split_eligible(
+        everything, language, grant, unavailable, allow_untrusted_bpf=allow_untrusted_bpf
+    )
+    if not eligible:
+        raise _nothing_left(language, grant, everything, unavailable, allow_untrusted_bpf=allow_untrusted_bpf)
+    context = Context(family, grant.permissions.timeout_s, loads, critical, features)
+    choice = scheduler.select(context, eligible, now, draws)
+    candidates = choice.candidates
+    if excluded:
+        candidates += tuple(Candidate(name, excluded_because=reason) for name, reason in excluded.items())
+    return Decision(choice.arm, candidates, choice.explored, scheduler.objective, language_reason)
+
+
+def _nothing_left(
+    language: str, grant: Grant, arms: Sequence[Arm], unavailable: Mapping[str, str], *, allow_untrusted_bpf: bool
+) -> NoEligibleArm:
+    """Say why no arm is left, and what the nearest one would need."""
+    excluded = {
+        arm.name: exclusion(arm, language, grant, unavailable, allow_untrusted_bpf=allow_untrusted_bpf) for arm in arms
+    }
+    able = [arm for arm in arms if language in arm.languages]
+    if not able:
+        known = sorted({name for arm in arms for name in arm.languages})
+        what, remedy = f"no arm runs {language}", f"the arms here run {', '.join(known) or 'nothing'}"
+    else:
+        what = f"no arm may run this {language} task as it is asked for"
+        needs = (_needs(arm, grant, unavailable, allow_untrusted_bpf=allow_untrusted_bpf) for arm in able)
+        nearest: list[str] = min(needs, key=len)
+        remedy = " and ".join(nearest)
+    return NoEligibleArm(what, language, remedy, {"language": language, "excluded": excluded})
+
+
+def _needs(arm: Arm, grant: Grant, unavailable: Mapping[str, str], *, allow_untrusted_bpf: bool) -> list[str]:
+    """List what would have to change for one arm to run the task."""
+    needs = [
+        f"leave out {text}"
+        for name, text in asked_beyond_defaults(grant.permissions).items()
+        if name not in arm.enforces
+    ]
+    open_to_all = allow_untrusted_bpf and arm.runtime == "ebpf"
+    if grant.trust < arm.min_trust and not open_to_all:
+        needs.append(f"run it as {arm.min_trust.label} code")
+    if arm.name in unavailable or arm.runtime in unavailable:
+        needs.append(f"make {arm.name} available on this machine")
+    return needs
