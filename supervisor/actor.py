@@ -26,6 +26,8 @@ from runvisor.supervisor.pools import Endpoint, PoolOptions, SupervisedPool
 
 NAME: Final = "supervisor"
 NAMESPACE: Final = "runvisor"
+_SNAPSHOT_EVERY_S: Final = 1.0
+_MAX_HANDLES: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class SupervisorActor:
             self._key, audit_folder, options.sizes, options.spares, options.allow_untrusted_bpf
         )
         self._pools: dict[str, SupervisedPool] = {}
+        self._sent_at: dict[str, float] = {}
         self._learner = Learner(MeanVarianceScheduler(), epoch=self._epoch)
         self._unavailable = self._probe()
 
@@ -112,9 +115,20 @@ class SupervisorActor:
         """Return the pool that took over from one that a caller found dead."""
         return await self._pools[runtime].replace(nonce)
 
-    async def report(self, outcomes: list[Any]) -> dict[str, Any]:
-        """Learn from a batch of outcomes and return the new snapshot."""
-        self._learner.learn(outcomes, now=time.time())
+    async def report(self, handle: str, outcomes: list[Any]) -> dict[str, Any]:
+        """Learn from a batch of outcomes.
+
+        Returns:
+            The new snapshot, or an empty dict to a handle that was sent one within the last second:
+            beliefs move slowly, and reading a large snapshot takes a handle milliseconds.
+        """
+        now = time.time()
+        self._learner.learn(outcomes, now=now)
+        if now - self._sent_at.get(handle, 0.0) < _SNAPSHOT_EVERY_S:
+            return {}
+        if len(self._sent_at) > _MAX_HANDLES:
+            self._sent_at.clear()
+        self._sent_at[handle] = now
         return self._learner.publish()
 
     async def describe(self) -> dict[str, Any]:

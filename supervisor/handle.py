@@ -8,9 +8,10 @@ the latter.
 from __future__ import annotations
 
 import random
+import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -65,6 +66,7 @@ class Handle:
         self._asked = permissions.to_dict() if permissions is not None else None
         self._pools: dict[str, _Pool] = {}
         self._lock = threading.Lock()
+        self._name = secrets.token_hex(8)
         self._random = random.Random()
         self._unavailable: Mapping[str, str] = {}
         self._attach()
@@ -125,6 +127,16 @@ class Handle:
         }
         answer = self._request(request, runtime, pool, decision, task, on_started)
         return self._read(answer, runtime, decision, task)
+
+    def start_pools(self, languages: Iterable[str]) -> None:
+        """Have the pools that may run these languages started side by side; does not wait.
+
+        Args:
+            languages: Languages of tasks to come.
+        """
+        wanted = {arm.runtime for arm in ARMS if arm.languages.intersection(languages)}
+        for runtime in wanted - self._pools.keys() - self._unavailable.keys():
+            self.supervisor.pool.remote(runtime)
 
     def describe(self) -> dict[str, Any]:
         """Return the supervision tree and what cannot run here, as plain data."""
@@ -234,7 +246,10 @@ class Handle:
             self._reporter.add(outcome.to_wire())
 
     def _report(self, batch: list[Any]) -> None:
-        newer = Snapshot.from_wire(ray.get(self.supervisor.report.remote(batch)))
+        published = ray.get(self.supervisor.report.remote(self._name, batch))
+        if not published:
+            return
+        newer = Snapshot.from_wire(published)
         if newer.supersedes(self._snapshot):
             self._snapshot = newer
 

@@ -78,7 +78,10 @@ async def stream_plan(text: str, supervisor: Any, principal: str, trust: Trust) 
                 permissions=handle.permission_ceiling,
                 observer=lambda event: say({"op": "event", "event": event.to_wire()}),
             )
-            result = manager.run(parse_plan(text), cancel)
+            plan = parse_plan(text)
+            manager.check(plan)
+            handle.start_pools({step.language for step in plan.steps})
+            result = manager.run(plan, cancel)
             say({"op": "result", "result": pack(result.to_wire())})
         except RunvisorError as error:
             say({"op": "error", "error": error.to_wire()})

@@ -33,6 +33,8 @@ class PoolOptions:
     """By runtime; the default size for those that are not named."""
     spares: bool = True
     """Keep a started spare behind each active pool."""
+    spare_delay_s: float = 5.0
+    """How long after a pool its spare is started, so as not to slow the first tasks."""
     allow_untrusted_bpf: bool = False
 
 
@@ -53,6 +55,8 @@ class SupervisedPool:
         self._lock = asyncio.Lock()
         self._active: Endpoint | None = None
         self._spare: asyncio.Task[Endpoint] | None = None
+        self._spare_is_needed = asyncio.Event()
+        self._spare_is_started = False
         self._watches: set[asyncio.Task[None]] = set()
         self._restarts = RestartIntensity()
         self._failure: RunvisorError | None = None
@@ -90,6 +94,8 @@ class SupervisedPool:
                 watch.cancel()
             endpoints = [self._active] if self._active else []
             if self._spare is not None:
+                if not self._spare_is_started:
+                    self._spare.cancel()
                 with contextlib.suppress(RunvisorError, asyncio.CancelledError):
                     endpoints.append(await self._spare)
             for endpoint in endpoints:
@@ -132,7 +138,15 @@ class SupervisedPool:
         self._watches.add(watch)
         watch.add_done_callback(self._watches.discard)
         if self._options.spares:
-            self._spare = asyncio.create_task(self._start())
+            self._spare_is_needed.clear()
+            self._spare_is_started = False
+            self._spare = asyncio.create_task(self._start_spare())
+
+    async def _start_spare(self) -> Endpoint:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._spare_is_needed.wait(), self._options.spare_delay_s)
+        self._spare_is_started = True
+        return await self._start()
 
     async def _watch(self, endpoint: Endpoint) -> None:
         with contextlib.suppress(RayActorError):
@@ -159,6 +173,7 @@ class SupervisedPool:
             )
             return
         spare, self._spare = self._spare, None
+        self._spare_is_needed.set()
         try:
             self._adopt(await (spare if spare is not None else self._start()))
         except RunvisorError as error:

@@ -36,7 +36,7 @@ def parse(code: str, filename: str) -> Program:
         GuestSyntaxError: It does not compile; ``where`` is ``line:column``.
 
     Example:
-        >>> run(parse("x = 20\\nx * 2", "<task>"), {}, None)
+        >>> run(parse("x = 20\nx * 2", "<task>"), {}, None)
         40
     """
     linecache.cache[filename] = (len(code), None, code.splitlines(keepends=True), filename)

@@ -38,8 +38,8 @@ ARMS: Final = (
     Arm("python", "native", frozenset({"python"}), _PROCESS),
     Arm("v8", "isolate", frozenset({"javascript"}), _PROCESS),
     Arm("wasm", "module", frozenset({"wasm", "wat", "c"}), _ALWAYS_ENFORCED | {"instructions", "env"}),
-    Arm("wasm", "record", frozenset({"c-record"}), _ALWAYS_ENFORCED),
     Arm("ebpf", "record", frozenset({"c-record"}), _ALWAYS_ENFORCED, Trust.VERIFIED),
+    Arm("wasm", "record", frozenset({"c-record"}), _ALWAYS_ENFORCED),
 )
 """The arms that ship with runvisor, in order of preference at equal score."""
 
@@ -82,18 +82,34 @@ def exclusion(
 
     Example:
         >>> grant = Grant("p", Trust.UNTRUSTED, Permissions())
-        >>> exclusion(ARMS[4], "c-record", grant, {})
+        >>> exclusion(ARMS[3], "c-record", grant, {})
         'untrusted code may not run there (it takes verified)'
     """
+    asked = asked_beyond_defaults(grant.permissions)
+    return _exclusion(arm, language, grant.trust, asked, unavailable, allow_untrusted_bpf=allow_untrusted_bpf)
+
+
+def _exclusion(
+    arm: Arm,
+    language: str,
+    trust: Trust,
+    asked: Mapping[str, str],
+    unavailable: Mapping[str, str],
+    *,
+    allow_untrusted_bpf: bool,
+) -> str | None:
     if language not in arm.languages:
         return f"it does not run {language}"
     min_trust = Trust.UNTRUSTED if allow_untrusted_bpf and arm.runtime == "ebpf" else arm.min_trust
-    if grant.trust < min_trust:
-        return f"{grant.trust.label} code may not run there (it takes {min_trust.label})"
-    for name, text in asked_beyond_defaults(grant.permissions).items():
+    if trust < min_trust:
+        return f"{trust.label} code may not run there (it takes {min_trust.label})"
+    for name, text in asked.items():
         if name not in arm.enforces:
             return f"it cannot enforce {text}"
-    return unavailable.get(arm.name) or unavailable.get(arm.runtime)
+    for name in (arm.name, arm.runtime):
+        if name in unavailable:
+            return unavailable[name] or "it is not available here"
+    return None
 
 
 def split_eligible(
@@ -108,12 +124,13 @@ def split_eligible(
 
     Arms for other languages are left out of the reasons: nobody asks why.
     """
+    asked = asked_beyond_defaults(grant.permissions)
     eligible: list[Arm] = []
     excluded: dict[str, str] = {}
     for arm in arms:
         if language not in arm.languages:
             continue
-        reason = exclusion(arm, language, grant, unavailable, allow_untrusted_bpf=allow_untrusted_bpf)
+        reason = _exclusion(arm, language, grant.trust, asked, unavailable, allow_untrusted_bpf=allow_untrusted_bpf)
         if reason is None:
             eligible.append(arm)
         else:

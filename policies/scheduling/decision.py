@@ -51,13 +51,15 @@ Struck out: ebpf/record (untrusted code may not run there).
             text += ", the only arm that may run this task"
             if chosen.samples:
                 text += f" ({_belief(chosen)})"
+        elif not any(c.samples for c in running):
+            text += ", the preferred one of those that may run this task; none has been tried yet"
         elif self.explored:
             text += f" to learn about it ({_belief(chosen)})"
         else:
             text += f": {_belief(chosen)}, the lowest {self.objective}"
         text += "."
         others = [f"{c.arm} ({_belief(c)})" for c in running if c.arm != self.arm]
-        if others:
+        if others and any(c.samples for c in running):
             text += f" Against {', '.join(others)}."
         struck = [f"{c.arm} ({c.excluded_because})" for c in self.candidates if c.excluded_because]
         if struck:

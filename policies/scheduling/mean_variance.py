@@ -160,6 +160,8 @@ class MeanVarianceScheduler:
         explore = 0.0 if context.critical or not draws else tuning.explore
         names = [arm.name for arm in arms]
         forecasts = [self._forecast(context.family, name) for name in names]
+        if not any(forecasts):
+            explore = 0.0  # nothing is known of any: the order of preference decides, not chance
         untried: _Forecast | None = None
         failing = self._failures.failures > _NO_FAILURE
         candidates: list[Candidate] = []

@@ -101,7 +101,8 @@ def _nothing_left(
         what, remedy = f"no arm runs {language}", f"the arms here run {', '.join(known) or 'nothing'}"
     else:
         what = f"no arm may run this {language} task as it is asked for"
-        needs = (_needs(arm, grant, unavailable, allow_untrusted_bpf=allow_untrusted_bpf) for arm in able)
+        by_trust = sorted(able, key=lambda arm: arm.min_trust)  # a wider trust is the last thing to advise
+        needs = (_needs(arm, grant, unavailable, allow_untrusted_bpf=allow_untrusted_bpf) for arm in by_trust)
         nearest: list[str] = min(needs, key=len)
         remedy = " and ".join(nearest)
     return NoEligibleArm(what, language, remedy, {"language": language, "excluded": excluded})

@@ -58,7 +58,7 @@ class PlanTable:
         if event.runtime:
             row.runtime = f"{event.runtime}/{event.variant}"
             row.isolation = event.isolation
-            row.why = event.explanation
+            row.why = event.explanation.removeprefix(f"Chose {row.runtime}").lstrip(":, ")
         if event.index is not None:
             row.done += event.kind == "finished"
             return
@@ -76,8 +76,8 @@ class PlanTable:
             ("state", {"no_wrap": True}),
             ("runtime", {"no_wrap": True}),
             ("latency", {"justify": "right", "no_wrap": True}),
-            ("isolation", {}),
-            ("why", {"ratio": 1}),
+            ("isolation", {"no_wrap": True}),
+            ("why", {"ratio": 1, "no_wrap": True, "overflow": "ellipsis"}),
         ):
             table.add_column(name, **options)
         for step, row in self._rows.items():

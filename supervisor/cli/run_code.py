@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from runvisor.policies.errors import ConfigError, InvalidTask
-from runvisor.policies.language import SUFFIXES
+from runvisor.policies.language import detect
 from runvisor.policies.permissions import Permissions
 from runvisor.supervisor.cli.output import print_json, print_result, reserved_stdout
 from runvisor.supervisor.client import AUTO, Supervisor
@@ -67,7 +67,7 @@ def _read(file: str, language: str) -> tuple[str | bytes, str]:
         except OSError as error:
             raise InvalidTask(f"{file} cannot be read: {error.strerror}", file, "give the path of a file") from None
     if language == AUTO and file != "-":
-        language = SUFFIXES.get(Path(file).suffix.lstrip("."), AUTO)
+        language = detect(data, Path(file).name).language
     try:
         return data.decode(), language
     except UnicodeDecodeError:

@@ -15,7 +15,7 @@ class LeastLoadedScheduler:
     Example:
         >>> from runvisor.policies.scheduling.arms import ARMS
         >>> LeastLoadedScheduler().select(Context("c-record:s", 5.0), ARMS[3:5], 0.0, ()).arm
-        'wasm/record'
+        'ebpf/record'
     """
 
     name = "least-loaded"

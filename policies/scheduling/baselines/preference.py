@@ -15,7 +15,7 @@ class PreferenceScheduler:
     Example:
         >>> from runvisor.policies.scheduling.arms import ARMS
         >>> PreferenceScheduler().select(Context("c-record:s", 5.0), ARMS[3:5], 0.0, ()).arm
-        'wasm/record'
+        'ebpf/record'
     """
 
     name = "preference"
