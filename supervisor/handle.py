@@ -246,7 +246,7 @@ class Handle:
             self._reporter.add(outcome.to_wire())
 
     def _report(self, batch: list[Any]) -> None:
-        published = ray.get(self.supervisor.report.remote(self._name, batch))
+        published: Any = ray.get(self.supervisor.report.remote(self._name, batch))
         if not published:
             return
         newer = Snapshot.from_wire(published)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray.exceptions import RayError
@@ -53,7 +54,7 @@ def run_plan(handle: Handle, plan: str | Path, observer: Observer | None) -> Pla
     )
     try:
         for reference in stream:
-            message = ray.get(reference)
+            message: Any = ray.get(reference)
             if message["op"] == "event":
                 if observer is not None:
                     observer(PlanEvent.from_wire(message["event"]))

@@ -14,6 +14,7 @@ from runvisor.supervisor.cli.plan_table import PlanTable
 from runvisor.supervisor.client import Supervisor
 from runvisor.supervisor.plan.events import PlanEvent
 from runvisor.supervisor.plan.markdown import parse_plan
+from runvisor.supervisor.plan.outcome import PlanResult
 from runvisor.supervisor.plan.report import write_report
 
 
@@ -34,16 +35,7 @@ def plan(
         if not as_json:
             console.print(f"Starting a supervisor for [bold]{table.title}[/bold] ({len(table.steps)} steps) ...")
         with Supervisor.start(address, trust=trust) as supervisor:
-            if as_json:
-                result = supervisor.plan(text)
-            else:
-                with Live(table, console=console, refresh_per_second=8) as live:
-
-                    def show(event: PlanEvent) -> None:
-                        table.note(event)
-                        live.refresh()
-
-                    result = supervisor.plan(text, observer=show)
+            result = supervisor.plan(text) if as_json else _watched(supervisor, text, table)
             if report is not None:
                 report.parent.mkdir(parents=True, exist_ok=True)
                 write_report(result, report, parse_plan(text))
@@ -52,3 +44,18 @@ def plan(
             elif report is not None:
                 console.print(f"The report is at [bold]{report.resolve()}[/bold]")
     raise typer.Exit(result.exit_status)
+
+
+def _watched(supervisor: Supervisor, text: str, table: PlanTable) -> PlanResult:
+    """Run the plan and show its table: live in a terminal, once at the end elsewhere."""
+    if not console.is_terminal:
+        result = supervisor.plan(text, observer=table.note)
+        console.print(table)
+        return result
+    with Live(table, console=console, refresh_per_second=8) as live:
+
+        def show(event: PlanEvent) -> None:
+            table.note(event)
+            live.refresh()
+
+        return supervisor.plan(text, observer=show)

@@ -71,15 +71,9 @@ class PlanTable:
 
     def __rich__(self) -> RenderableType:
         table = Table(title=self.title, expand=True)
-        for name, options in (
-            ("step", {"no_wrap": True}),
-            ("state", {"no_wrap": True}),
-            ("runtime", {"no_wrap": True}),
-            ("latency", {"justify": "right", "no_wrap": True}),
-            ("isolation", {"no_wrap": True}),
-            ("why", {"ratio": 1, "no_wrap": True, "overflow": "ellipsis"}),
-        ):
-            table.add_column(name, **options)
+        for name in ("step", "state", "runtime", "latency", "isolation"):
+            table.add_column(name, no_wrap=True, justify="right" if name == "latency" else "left")
+        table.add_column("why", ratio=1, no_wrap=True, overflow="ellipsis")
         for step, row in self._rows.items():
             runs = f" {row.done}/{row.runs}" if row.runs else ""
             table.add_row(
