@@ -5,6 +5,7 @@ Run it with ``python -m benchmarks.first_answer``. Needs the ``bench`` extra.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -56,7 +57,7 @@ def jupyter() -> tuple[Callable[[], None], Callable[[], None]]:
     manager, client = start_new_kernel(kernel_name="python3")
 
     def call() -> None:
-        client.execute_interactive("1+1", output_hook=lambda message: None, timeout=30)
+        client.execute_interactive("1+1", output_hook=void, timeout=30)
 
     def stop() -> None:
         client.stop_channels()
@@ -80,6 +81,7 @@ def main() -> None:
     random = np.random.default_rng(1)
     records["kind"], records["value"] = random.integers(0, 8, RECORDS), random.integers(0, 10**6, RECORDS)
 
+    os.environ.update(RAY_worker_niceness="0")  # as the supervisor's own Ray: else its no-op would look slow
     ray.init(address="local", include_dashboard=False, log_to_driver=False)
     idle = Idle.remote()
     ray.get(idle.nothing.remote())
@@ -102,7 +104,18 @@ def main() -> None:
     }
     time.sleep(2.0)
     try:
-        times = interleave(contenders, rounds=ROUNDS, pause_s=0.03, repeats={"python -c 'import numpy'": 20})
+        times = interleave(
+            contenders,
+            rounds=ROUNDS,
+            pauses_s={"python, numpy preloaded": 0.05, "v8 fresh isolate": 0.05},
+            repeats={"python -c 'import numpy'": 20},
+            bursts={
+                "wasm fresh instance": 20,
+                "ebpf, 100k records": 5,
+                "raw Ray actor no-op": 20,
+                "channel round trip": 20,
+            },
+        )
     finally:
         stop_kernel()
         channel.close()

@@ -35,15 +35,21 @@ class Timing:
 
 
 def interleave(
-    contenders: Mapping[str, Callable[[], None]], *, rounds: int, pause_s: float = 0.0, repeats: Mapping[str, int] = {}
+    contenders: Mapping[str, Callable[[], None]],
+    *,
+    rounds: int,
+    pauses_s: Mapping[str, float] = {},
+    repeats: Mapping[str, int] = {},
+    bursts: Mapping[str, int] = {},
 ) -> dict[str, list[float]]:
-    """Time each contender once per round, so that the machine's moods hit all alike.
+    """Time the contenders in turn, round after round, so that the machine's moods hit all alike.
 
     Args:
         contenders: What to time, by name.
         rounds: How many rounds.
-        pause_s: Idle time before each timing, for pools to refill.
+        pauses_s: Idle time before a contender, for a pool to refill.
         repeats: For a slow contender, in how many of the rounds it runs.
+        bursts: For a fast one, how many calls in a row a round takes; each is a sample.
     """
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for number in track(range(rounds), description="measuring"):
@@ -51,10 +57,11 @@ def interleave(
             every = max(1, rounds // repeats.get(name, rounds))
             if number % every:
                 continue
-            time.sleep(pause_s)
-            began = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - began)
+            time.sleep(pauses_s.get(name, 0.0))
+            for _ in range(bursts.get(name, 1)):
+                began = time.perf_counter()
+                call()
+                times[name].append(time.perf_counter() - began)
     return times
 
 
@@ -97,7 +104,11 @@ def report(question: str, rows: Sequence[Timing], reference: str, extra: Mapping
 def machine() -> dict[str, Any]:
     """Return what a reader needs to judge the figures."""
     model = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
         platform.machine(),
     )
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
