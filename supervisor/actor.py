@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
-import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -47,7 +47,7 @@ class SupervisorOptions:
     authority_s: float = 24 * 3600.0
     """How long a handle's authority lasts before it must attach anew."""
     audit_folder: str = ""
-    """Where audit logs go; empty is a new folder under the system's temporary one."""
+    """Where audit logs go; empty is ``runvisor/audit`` in the user's state folder (XDG_STATE_HOME)."""
 
 
 class SupervisorActor:
@@ -61,7 +61,7 @@ class SupervisorActor:
         self._options = options
         self._key = secrets.token_bytes(MIN_KEY_BYTES)
         self._epoch = time.time_ns()
-        audit_folder = options.audit_folder or tempfile.mkdtemp(prefix="runvisor-audit-")
+        audit_folder = options.audit_folder or str(_state_folder() / "audit")
         self._pool_options = PoolOptions(
             self._key, audit_folder, options.sizes, options.spares, options.allow_untrusted_bpf
         )
@@ -166,6 +166,10 @@ class SupervisorActor:
                 unavailable[name] = f"{probe.detail}; {probe.remedy}"
             for variant, reason in probe.unavailable_variants:
                 unavailable[f"{name}/{variant}"] = reason
-        if not self._options.audit_folder:
-            Path(self._pool_options.audit_folder).chmod(0o700)
         return unavailable
+
+
+def _state_folder() -> Path:
+    """Return where this user's programs keep state, by the XDG base directory specification."""
+    home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(home).expanduser() / "runvisor"

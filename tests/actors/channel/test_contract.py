@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -176,3 +177,4 @@ def test_a_pool_that_dies_mid_task_says_that_the_task_had_started(local_ray: Non
         channel.request(execute(javascript("1")))
     assert caught.value.details["started"] is False
     channel.close()
+    shutil.rmtree(Path(endpoint["socket"]).parent)  # the killed pool could not

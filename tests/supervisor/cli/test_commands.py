@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -164,8 +165,10 @@ def test_stdout_holds_nothing_but_the_document_even_with_a_ray_of_its_own(tmp_pa
     file = tmp_path / "task.py"
     file.write_text("6 * 7")
     command = [sys.executable, "-c", "from runvisor.supervisor.cli.main import run; run()", "run", str(file), "--json"]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True, env=environment)
     assert document(ran.stdout)["value"] == 42
+    assert len(list((tmp_path / "runvisor" / "audit").glob("python-*.jsonl"))) >= 1
 
 
 def test_a_guest_cannot_steer_the_terminal() -> None:
