@@ -32,8 +32,6 @@ from runvisor.supervisor.plan_client import run_plan
 AUTO: Final = "auto"
 _MAX_PARALLEL: Final = 32
 _EMBEDDED_RAY: Final = {
-    # What a killed pool actor leaves is reaped at once.
-    "RAY_kill_child_processes_on_worker_exit_with_raylet_subreaper": "true",
     # Ray would run workers, and so every sandbox, at nice 15.
     "RAY_worker_niceness": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",

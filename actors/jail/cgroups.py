@@ -17,6 +17,7 @@ from typing import Final, Literal
 
 MOUNT: Final = Path("/sys/fs/cgroup")
 _REMOVE_TIMEOUT_S: Final = 2.0
+_SETTLED_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,31 @@ def _try(place: Hierarchy) -> None:
         probe.rmdir()
 
 
+def group_name(pid: int, number: int, name: str) -> str:
+    """Return the name of a pool's group; it tells whose it is."""
+    return f"runvisor-{pid}-{number}-{name}"
+
+
+def sweep(parent: Path) -> None:
+    """Remove the groups of hosts that are dead: one whose zygote was killed with it is left behind.
+
+    A group that holds a process, or changed a moment ago, is somebody's: the
+    host may live in a pid namespace that this process does not see.
+    """
+    for group in parent.glob("runvisor-*-*-*"):
+        pid = group.name.split("-")[1]
+        if not pid.isdigit() or Path("/proc", pid).exists():
+            continue
+        with contextlib.suppress(OSError):
+            slots = [entry for entry in group.iterdir() if entry.is_dir()]
+            if time.time() - group.stat().st_mtime < _SETTLED_S:
+                continue
+            if any((folder / "cgroup.procs").read_text() for folder in (group, *slots)):
+                continue
+            for folder in (*slots, group):
+                folder.rmdir()
+
+
 class PoolGroup:
     """The cgroup of one zygote; its slots are one level below.
 
@@ -113,6 +139,7 @@ class PoolGroup:
 
     def __init__(self, name: str) -> None:
         self.hierarchy = find_hierarchy()
+        sweep(self.hierarchy.parent)
         self.path = self.hierarchy.parent / name
         self.path.mkdir()
         if self.hierarchy.version == 2:

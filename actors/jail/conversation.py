@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from runvisor.actors.channel.frames import FrameBuffer, Message
-from runvisor.actors.jail.zygote import Child, ChildExit, ChildUsage
+from runvisor.actors.jail.child import Child, ChildExit, ChildUsage
 from runvisor.policies.errors import ProtocolError, WorkerCrashed
 
 _READ_BYTES: Final = 1 << 16

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Final
 
 from runvisor.actors.instances import InstancePool
+from runvisor.actors.jail.child import Child
 from runvisor.actors.jail.conversation import Bounds, converse
 from runvisor.actors.jail.outcome import to_result
 from runvisor.actors.jail.probe import probe_jail
 from runvisor.actors.jail.spec import JailSpec
-from runvisor.actors.jail.zygote import Child, Zygote
+from runvisor.actors.jail.zygote import Zygote
 from runvisor.actors.runtime import Load, PoolSize, Probe
 from runvisor.policies.permissions import MiB
 from runvisor.policies.result import Result

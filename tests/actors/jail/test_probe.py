@@ -72,3 +72,25 @@ def test_a_zygote_that_was_never_started_cannot_spawn_and_closes_quietly() -> No
     with pytest.raises(SpawnFailed):
         zygote.spawn(memory_bytes=1 << 20)
     zygote.close()
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make cgroups")
+def test_groups_of_dead_hosts_are_swept_and_others_stay() -> None:
+    ended = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    ended.wait()
+    parent = cgroups.find_hierarchy().parent
+    names = {"dead": ended.pid, "alive": os.getpid(), "new": ended.pid}
+    groups = {kind: parent / cgroups.group_name(pid, 999, kind) for kind, pid in names.items()}
+    try:
+        for kind, group in groups.items():
+            (group / "0").mkdir(parents=True)
+            if kind != "new":
+                os.utime(group, (0, 0))
+        cgroups.sweep(parent)
+        assert {kind: group.exists() for kind, group in groups.items()} == {"dead": False, "alive": True, "new": True}
+    finally:
+        for group in groups.values():
+            if group.exists():
+                (group / "0").rmdir()
+                group.rmdir()

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from runvisor.actors.jail.cgroups import find_hierarchy
+from runvisor.actors.jail.child import Child
 from runvisor.actors.jail.probe import probe_jail
 from runvisor.actors.jail.spec import JailSpec
-from runvisor.actors.jail.zygote import Child, Zygote
+from runvisor.actors.jail.zygote import Zygote
 from runvisor.policies.errors import SpawnFailed
 from runvisor.policies.permissions import MiB
 
