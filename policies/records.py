@@ -42,18 +42,10 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
+from runvisor.policies.ctokens import Token, is_floating, parse_integer, place, tokenize
 from runvisor.policies.dtypes import check_same, has_layout, laid_out, record_of
 from runvisor.policies.errors import GuestSyntaxError, InvalidTask
-from runvisor.policies.structs import (
-    TYPEDEFS,
-    Struct,
-    Token,
-    is_floating,
-    parse_integer,
-    parse_members,
-    place,
-    tokenize,
-)
+from runvisor.policies.structs import TYPEDEFS, Struct, parse_members
 from runvisor.policies.values import Value
 
 LANGUAGE: Final = "c-record"
@@ -72,8 +64,11 @@ Records: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 _DIRECTIVES: Final = frozenset(("define", "undef", "if", "ifdef", "ifndef", "elif", "else", "endif", "error"))
 _PRAGMAS: Final = (("unroll",), ("clang", "loop"), ("GCC", "unroll"))
 _BANNED: Final = frozenset(
-    ("asm", "__asm", "__asm__", "_Pragma", "__has_include", "__has_include_next", "__has_embed", "__attribute__")
+    "asm __asm __asm__ _Pragma __has_include __has_include_next __has_embed".split(" ")
+    + "__attribute __attribute__ __declspec ##".split(" ")
 )
+"""Ways to assembly, to files, or out of the section that a function belongs to; and ``##``,
+with which a macro could spell any of them."""
 _FLOATS: Final = frozenset(("float", "double", "_Float16", "_Float32", "_Float64", "__fp16", "_Complex"))
 _OPENING: Final = frozenset(("{", "(", "["))
 _CLOSING: Final = frozenset(("}", ")", "]"))
@@ -89,6 +84,8 @@ class RecordProgram:
     """None: the program keeps none; its pointer leads nowhere."""
     writes_record: bool
     """The author wrote ``struct record``; else it is generated."""
+    is_direct: bool
+    """Items of the records' dtype have the layout of ``struct record`` already."""
 
     @property
     def state_bytes(self) -> int:
@@ -174,7 +171,7 @@ class RecordProgram:
         """
         size = self.record.size
         whole = np.frombuffer(target, np.uint8, len(records) * size)
-        if not has_layout(records.dtype, self.record):
+        if not self.is_direct:
             whole[:] = 0
             target_items = whole.view(laid_out(records.dtype, self.record))
             if records.dtype.names is None:
@@ -254,13 +251,11 @@ def parse_program(source: str, dtype: np.dtype[Any]) -> RecordProgram:
         )
     if state is not None and state.size > MAX_STATE_BYTES:
         raise GuestSyntaxError(f"a state of {state.size} bytes is larger than {MAX_STATE_BYTES}", "struct state")
-    return RecordProgram(source, record, state, written is not None)
+    return RecordProgram(source, record, state, written is not None, has_layout(dtype, record))
 
 
 def _read(source: str) -> dict[str, Struct]:
     """Check what can be told without a compiler, and return the structs by name."""
-    if "\0" in source:
-        raise GuestSyntaxError("a NUL character in the text", place(source, source.index("\0")))
     tokens, constants = _without_directives(source)
     structs: dict[str, Struct] = {}
     item: list[Token] = []
@@ -269,6 +264,8 @@ def _read(source: str) -> dict[str, Struct]:
         token = tokens[index]
         _check_token(source, token, inside=depth > 0)
         words = [near.text for near in tokens[index : index + 3]]
+        if words[:2] == ["[", "["]:
+            raise GuestSyntaxError("'[[' is not part of the record language", place(source, token.offset))
         index += 1
         if not depth and words[0] == "struct" and words[1:] in (["record", "{"], ["state", "{"]):
             if words[1] in structs:
@@ -336,7 +333,7 @@ def _without_directives(source: str) -> tuple[list[Token], dict[str, int]]:
                 _check_directive(source, directive, constants)
             directive, at_line_start = None, True
             continue
-        if at_line_start and token.text in ("#", "%:"):
+        if at_line_start and token.text == "#":
             directive = [token]
         elif directive is not None:
             directive.append(token)

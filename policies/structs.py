@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from runvisor.policies.ctokens import Token, parse_integer, place
 from runvisor.policies.errors import GuestSyntaxError
 
 MAX_ELEMENTS: Final = 1 << 24
@@ -39,32 +40,11 @@ TYPEDEFS: Final = "".join(
 
 _CODES: Final = {"u8": "B", "u16": "H", "u32": "I", "u64": "Q", "s8": "b", "s16": "h", "s32": "i", "s64": "q"}
 
-_TOKEN: Final = re.compile(
-    r"""(?P<skip>(?:[ \t\r\f\v]|\\\r?\n|/\*.*?\*/|//(?:\\\r?\n|[^\n])*)+)
-      | (?P<newline>\n)
-      | (?P<text>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')
-      | (?P<name>[A-Za-z_$](?:\\\r?\n|[\w$])*)
-      | (?P<number>\.?[0-9](?:[eEpP][+-]|[\w.])*)
-      | (?P<mark>%:%:|%:|<:|:>|<%|%>|\#\#|.)""",
-    re.VERBOSE | re.DOTALL | re.ASCII,
-)
 _RESERVED: Final = re.compile(
     "auto|break|case|char|const|continue|default|do|double|else|enum|extern|float|for|goto|if|inline|int|long|register|"
     "restrict|return|short|signed|sizeof|static|struct|switch|typedef|typeof|union|unsigned|void|volatile|while|asm|"
     "bool|true|false|NULL|_[A-Z].*|__.*"
 )
-_SPLICE: Final = re.compile(r"\\\r?\n")
-_INTEGER: Final = re.compile(r"(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)(?:[uU]?[lL]{0,2}|[lL]{1,2}[uU])", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """One preprocessing token of C text, with its place."""
-
-    kind: str
-    """``name``, ``number``, ``text``, ``mark`` or ``newline``."""
-    text: str
-    offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,50 +161,6 @@ def is_field_name(name: str) -> bool:
     """Say whether a field may be called so: an ASCII C identifier that no compiler reserves."""
     is_identifier = name.isidentifier() and name.isascii()
     return is_identifier and name not in TYPES and _RESERVED.fullmatch(name) is None
-
-
-def place(source: str, offset: int) -> str:
-    """Return ``line:column`` of an offset, both counted from 1."""
-    return f"{source.count(chr(10), 0, offset) + 1}:{offset - source.rfind(chr(10), 0, offset)}"
-
-
-def tokenize(source: str) -> Iterator[Token]:
-    """Yield the tokens of C text; comments and line splices are white space.
-
-    Raises:
-        GuestSyntaxError: A comment or a literal does not end.
-    """
-    position = 0
-    while position < len(source):
-        match = _TOKEN.match(source, position)
-        assert match is not None  # the last alternative takes any character
-        kind, text = match.lastgroup or "", match.group()
-        if kind == "mark" and (text in "\"'" or (text == "/" and source.startswith("/*", position))):
-            what = "a comment" if text == "/" else "a literal"
-            raise GuestSyntaxError(f"{what} does not end", place(source, position))
-        if kind != "skip":
-            yield Token(kind, _SPLICE.sub("", text) if kind == "name" else text, position)
-        position = match.end()
-
-
-def parse_integer(text: str) -> int | None:
-    """Return the value of a C integer literal, or None if it is not one."""
-    match = _INTEGER.fullmatch(text)
-    if match is None:
-        return None
-    digits = match[1]
-    return int(digits, 16 if digits[:2] in ("0x", "0X") else 8 if digits[0] == "0" else 10)
-
-
-def is_floating(text: str) -> bool:
-    """Say whether a C number literal is one of floating point.
-
-    Example:
-        >>> [is_floating(text) for text in ("1.5", "1e3", "0x1p4", "0xE", "100ULL")]
-        [True, True, True, False, False]
-    """
-    exponents = "pP" if text[:2] in ("0x", "0X") else "eE"
-    return "." in text or any(mark in text for mark in exponents)
 
 
 def parse_members(

@@ -50,9 +50,12 @@ def check(code: bytes, loop: Loop = "may_goto", limit: int = 100) -> int:
     return scan(code, loop, max_instructions=limit)
 
 
-def test_the_harness_alone_passes_and_its_length_bounds_a_record() -> None:
-    assert check(with_may_goto()) == len(with_may_goto()) // 8
-    assert check(with_iterator(), "iterator") == len(with_iterator()) // 8
+def test_the_cost_is_the_longest_way_from_gate_to_gate() -> None:
+    short = check(with_may_goto([NOTHING] * 20))
+    assert short == 22, "the gate, the body, the jump back"
+    assert check(with_may_goto([one(0x15, offset=10), *[NOTHING] * 20])) == short + 1
+    assert check(with_may_goto([one(0x15, offset=10), *[NOTHING] * 10, one(0x05, offset=5), *[NOTHING] * 5])) < short
+    assert check(with_iterator([NOTHING] * 20), "iterator") == 23
 
 
 def test_forward_jumps_and_further_jumps_back_to_the_gate_pass() -> None:
@@ -186,6 +189,11 @@ def test_a_jump_out_of_the_program_is_denied(offset: int) -> None:
         check(with_may_goto([one(0x15, offset=offset)]))
 
 
+def test_a_loop_may_be_laid_out_with_its_gate_at_the_end() -> None:
+    body = [NOTHING, NOTHING]
+    check(b"".join([*MAPS, one(0x05, offset=len(body)), *body, *GATE, one(0x05, offset=-len(body) - 2), EXIT]))
+
+
 def test_a_program_beyond_the_cap_is_refused() -> None:
     code = with_may_goto([NOTHING] * 50)
     with pytest.raises(GuestSyntaxError, match="instructions, more than"):
@@ -219,7 +227,7 @@ instructions = st.builds(
 
 
 @given(st.lists(instructions, max_size=12), st.sampled_from(["may_goto", "iterator"]))
-def test_whatever_passes_takes_no_longer_than_its_length_between_two_gates(body: list[bytes], loop: Loop) -> None:
+def test_whatever_passes_takes_no_longer_than_its_cost_between_two_gates(body: list[bytes], loop: Loop) -> None:
     code = with_may_goto(body) if loop == "may_goto" else with_iterator(body)
     try:
         cost = check(code, loop)

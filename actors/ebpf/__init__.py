@@ -1,0 +1,1 @@
+"""Record programs in the kernel: bcc compiles, a scan and the verifier check, the JIT runs."""

@@ -1,0 +1,34 @@
+"""What the compiling, the executing and the pool's side of record programs agree on."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from runvisor.policies.permissions import KiB
+
+FUNCTION: Final = "rv_chunk"
+"""The program's name in the compiled module."""
+BODY_NAME: Final = "rv_body.c"
+"""The file that holds the record program's text, beside the compiler."""
+RECORDS_MAP: Final = 0
+STATE_MAP: Final = 1
+NEXT_WORD, END_WORD, BLOCK_WORD = 0, 1, 2
+"""Indices in ``skb->cb``: next record, record behind the last, block of the records map."""
+BLOCK_BYTES: Final = 512 * KiB
+"""Largest element of the records map: what one run can reach."""
+RECORDS_PER_TURN: Final = 2
+"""Records that one pass of the loop's gate takes; more would only make loading slower."""
+
+
+def block_records(record_bytes: int) -> int:
+    """Return how many records make one block.
+
+    A multiple of 8, so that blocks follow each other without gaps: the kernel rounds
+    the size of an element up to 8 bytes.
+    """
+    return BLOCK_BYTES // record_bytes & ~7
+
+
+def blocks_for(records: int, record_bytes: int) -> int:
+    """Return how many blocks hold so many records; at least one."""
+    return max(1, -(-records // block_records(record_bytes)))

@@ -1,0 +1,190 @@
+"""bpf(2) by raw system call: array maps, socket filters, test runs. No libbpf, no bcc.
+
+Source: include/uapi/linux/bpf.h (``union bpf_attr``), man 2 bpf, and
+Documentation/bpf/bpf_prog_run.rst for BPF_PROG_TEST_RUN.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+import struct
+from typing import Final
+
+_BPF: Final = {"x86_64": 321, "aarch64": 280}.get(platform.machine(), -1)
+_MAP_CREATE: Final = 0
+_MAP_LOOKUP: Final = 1
+_MAP_UPDATE: Final = 2
+_PROG_LOAD: Final = 5
+_PROG_TEST_RUN: Final = 10
+
+_ARRAY: Final = 2
+_SOCKET_FILTER: Final = 1
+_F_MMAPABLE: Final = 1 << 10
+_LOG_BYTES: Final = 1 << 20
+_LOG_LEVEL: Final = 1
+_LICENSE: Final = ctypes.create_string_buffer(b"GPL")
+"""The kernel lets only programs under the GPL use the loops that the harness needs."""
+_ATTRIBUTE_BYTES: Final = 128
+_PACKET_BYTES: Final = 64
+_RESULT_AT: Final = 4
+_CONTROL_BLOCK_AT: Final = 48
+_CONTEXT_BYTES: Final = 72
+_CONTROL_BLOCK: Final = struct.Struct("<III")
+_RESULT: Final = struct.Struct("<I")
+_INSTRUCTION_BYTES: Final = 8
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+_syscall: Final = _libc.syscall
+_syscall.restype = ctypes.c_long
+_syscall.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_long)
+
+
+class VerifierRefusal(OSError):
+    """The kernel's verifier refused a program; ``log`` is what it said."""
+
+    def __init__(self, number: int, log: str) -> None:
+        super().__init__(number, os.strerror(number))
+        self.log = log
+
+
+def _call(command: int, attribute: ctypes.Array[ctypes.c_char], what: str) -> int:
+    result: int = _syscall(_BPF, command, ctypes.addressof(attribute), len(attribute))
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"bpf {what}: {os.strerror(number)}")
+    return result
+
+
+def _attribute(packed: bytes) -> ctypes.Array[ctypes.c_char]:
+    return ctypes.create_string_buffer(packed, _ATTRIBUTE_BYTES)
+
+
+def create_array(value_bytes: int, elements: int = 1, *, mappable: bool = False, name: bytes = b"") -> int:
+    """Create an array map of zeroed elements; return its descriptor.
+
+    Args:
+        value_bytes: Size of an element.
+        elements: How many.
+        mappable: Whether mmap(2) may show it.
+        name: For bpftool, up to 15 characters.
+
+    Raises:
+        OSError: Refused (EPERM), or no memory (ENOMEM).
+    """
+    flags = _F_MMAPABLE if mappable else 0
+    packed = struct.pack("<7I16s", _ARRAY, 4, value_bytes, elements, flags, 0, 0, name[:15])
+    return _call(_MAP_CREATE, _attribute(packed), "map create")
+
+
+def _element(command: int, map_fd: int, value: ctypes.Array[ctypes.c_char], what: str) -> None:
+    key = ctypes.create_string_buffer(4)
+    packed = struct.pack("<I4xQQQ", map_fd, ctypes.addressof(key), ctypes.addressof(value), 0)
+    _call(command, _attribute(packed), what)
+
+
+def write_element(map_fd: int, value: bytes) -> None:
+    """Set the first element of an array map, whole; ``value`` has its size."""
+    _element(_MAP_UPDATE, map_fd, ctypes.create_string_buffer(value, len(value)), "map update")
+
+
+def read_element(map_fd: int, value_bytes: int) -> bytes:
+    """Return the first element of an array map."""
+    value = ctypes.create_string_buffer(value_bytes)
+    _element(_MAP_LOOKUP, map_fd, value, "map lookup")
+    return value.raw
+
+
+def load_socket_filter(code: bytes, *, name: bytes = b"runvisor") -> int:
+    """Have the kernel verify and compile a program; return its descriptor.
+
+    First without a log, which is faster; a program that fails is offered once more for
+    the verifier's words.
+
+    Args:
+        code: Instructions, with descriptors of maps in place.
+        name: For bpftool, up to 15 characters.
+
+    Raises:
+        VerifierRefusal: It is not safe, or too complex.
+        OSError: bpf(2) is refused, or there is no memory.
+    """
+    instructions = ctypes.create_string_buffer(code, len(code))
+
+    def attempt(log: ctypes.Array[ctypes.c_char] | None) -> int:
+        packed = struct.pack(
+            "<IIQQIIQII16s",
+            _SOCKET_FILTER,
+            len(code) // _INSTRUCTION_BYTES,
+            ctypes.addressof(instructions),
+            ctypes.addressof(_LICENSE),
+            0 if log is None else _LOG_LEVEL,
+            0 if log is None else len(log),
+            0 if log is None else ctypes.addressof(log),
+            0,
+            0,
+            name[:15],
+        )
+        return _call(_PROG_LOAD, _attribute(packed), "program load")
+
+    try:
+        return attempt(None)
+    except OSError as error:
+        first = error
+    log = ctypes.create_string_buffer(_LOG_BYTES)
+    try:
+        return attempt(log)
+    except OSError:
+        text = log.value.decode(errors="replace")
+    # Without a word from the verifier it was not the verifier.
+    if not text.strip() or first.errno in (errno.ENOMEM, errno.ENOSYS, errno.EAGAIN, errno.EINTR):
+        raise first
+    raise VerifierRefusal(first.errno or errno.EINVAL, text)
+
+
+class TestRun:
+    """Runs a loaded socket filter on a fake packet, one system call per run.
+
+    Args:
+        program_fd: The program; it stays the caller's.
+    """
+
+    def __init__(self, program_fd: int) -> None:
+        self._packet = ctypes.create_string_buffer(_PACKET_BYTES)
+        self._context = ctypes.create_string_buffer(_CONTEXT_BYTES)
+        self._attribute = _attribute(
+            struct.pack(
+                "<IIIIQQIIIIQQIII",
+                program_fd,
+                0,
+                _PACKET_BYTES,
+                0,
+                ctypes.addressof(self._packet),
+                0,
+                1,  # repeat
+                0,
+                _CONTEXT_BYTES,
+                0,
+                ctypes.addressof(self._context),
+                0,
+                0,
+                0,
+                0,
+            )
+        )
+        self._arguments = (_BPF, _PROG_TEST_RUN, ctypes.addressof(self._attribute), _ATTRIBUTE_BYTES)
+
+    def __call__(self, first: int, end: int, block: int) -> int:
+        """Run it with three words in ``skb->cb``; return what it returned.
+
+        Raises:
+            OSError: The kernel did not run it.
+        """
+        _CONTROL_BLOCK.pack_into(self._context, _CONTROL_BLOCK_AT, first, end, block)
+        if _syscall(*self._arguments) < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, f"bpf test run: {os.strerror(number)}")
+        result: int = _RESULT.unpack_from(self._attribute, _RESULT_AT)[0]
+        return result

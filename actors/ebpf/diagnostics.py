@@ -1,0 +1,125 @@
+"""What a compiler or the verifier said, as one clear sentence with a place."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from runvisor.policies.errors import GuestSyntaxError
+from runvisor.policies.records import LAYOUT_FILE, PROGRAM_FILE
+
+_LOG_CHARACTERS: Final = 2000
+_WHAT_CHARACTERS: Final = 300
+_MESSAGE: Final = re.compile(r"^(\S+):(\d+):(\d+): (?:fatal )?error: (.*)$", re.MULTILINE)
+_BACKEND: Final = re.compile(r"^error: (\S+?):(\d+):(\d+): in function .*?\): (.*)$", re.MULTILINE)
+_DIVISION: Final = re.compile(r"^Error at line (\d+): Unsupport signed division", re.MULTILINE)
+
+_BACKEND_SAYS: Final = (
+    (
+        "stack limit",
+        "the program needs more than the 512 bytes of local variables that the kernel gives",
+        "keep arrays in struct state",
+    ),
+    (
+        "built-in function",
+        "the program needs arithmetic that the kernel does not have",
+        "use integers of up to 64 bits",
+    ),
+)
+
+_VERIFIER_SAYS: Final = (
+    (
+        r"unbounded memory access|outside of the allowed memory range|invalid access to map value|"
+        r"(min|max) value is|value is outside",
+        "the program may read or write beyond the record or the state",
+        "check an index against the array's size, or mask it, right before it is used",
+    ),
+    (
+        r"invalid mem access|inv(alid)? (read|write) from|dereference of modified",
+        "the program uses a pointer that does not lead into the record, the state or a local variable",
+        "use only the two pointers that the function is given",
+    ),
+    (
+        r"leaks addr|leak pointer|pointer comparison prohibited|partial copy of pointer",
+        "the program would let out an address of the kernel",
+        "store values, not pointers",
+    ),
+    (
+        r"pointer arithmetic|math between .* pointer|variable stack access|value out of bounds",
+        "the program computes an address in a way that cannot be proved safe",
+        "check an index against the array's size, or mask it, right before it is used",
+    ),
+    (
+        r"invalid (indirect )?read from stack|!read_ok",
+        "the program reads a local variable before it is set",
+        "give it a first value",
+    ),
+    (r"infinite loop|back-edge|loop detected", "the program has a loop that may not end", "give it a constant bound"),
+    (
+        r"too many instructions|too large|too complex",
+        "the program has too many paths to be checked",
+        "make it shorter, or unroll less",
+    ),
+    (r"misaligned", "the program reads or writes at an address that is not aligned", "use whole fields"),
+)
+
+
+def compiler_error(said: str, *, crashed: bool) -> GuestSyntaxError:
+    """Return the error for what the compiler wrote to standard error.
+
+    Args:
+        said: Its messages; from a process that read hostile text.
+        crashed: The process died of them.
+
+    Example:
+        >>> print(compiler_error("program.c:3:9: error: expected expression", crashed=False))
+        expected expression (at 3:9)
+    """
+    said = "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in said)
+    details = {"log": said[:_LOG_CHARACTERS]}
+    if match := _DIVISION.search(said):
+        return GuestSyntaxError(
+            "signed division is not among the kernel's instructions",
+            f"{match[1]}:1",
+            "divide unsigned integers",
+            details,
+        )
+    for match in _MESSAGE.finditer(said):
+        file, what = match[1], match[4][:_WHAT_CHARACTERS]
+        if file.endswith(PROGRAM_FILE):
+            return GuestSyntaxError(what, f"{match[2]}:{match[3]}", "", details)
+        if file.endswith(LAYOUT_FILE):
+            return GuestSyntaxError(
+                "struct record or struct state is not laid out as its text says",
+                "1:1",
+                "declare it without macros, packing and #if",
+                details,
+            )
+    if match := _BACKEND.search(said):
+        where = f"{match[2]}:{match[3]}" if match[1].endswith(PROGRAM_FILE) else "1:1"
+        for mark, what, remedy in _BACKEND_SAYS:
+            if mark in match[4]:
+                return GuestSyntaxError(what, where, remedy, details)
+        return GuestSyntaxError(match[4][:_WHAT_CHARACTERS], where, "", details)
+    last = next((line for line in said.splitlines() if line.startswith("LLVM ERROR")), "")
+    what = "the compiler gave up on the program" if crashed else "the program does not compile"
+    return GuestSyntaxError(what + (f": {last[:_WHAT_CHARACTERS]}" if last else ""), "1:1", "", details)
+
+
+def verifier_error(log: str) -> GuestSyntaxError:
+    """Return the error for the verifier's log of a refused program.
+
+    Example:
+        >>> print(verifier_error("R2 unbounded memory access, make sure to bounds check any such access"))
+        the program may read or write beyond the record or the state (at verifier); check an index against \
+the array's size, or mask it, right before it is used
+    """
+    lines = [line for line in log.splitlines() if line.strip()]
+    details = {"log": "\n".join(lines[-6:])[-_LOG_CHARACTERS:]}
+    reasons = [line for line in lines if not line.startswith("processed ")]
+    for line in reversed(reasons[-4:]):
+        for pattern, what, remedy in _VERIFIER_SAYS:
+            if re.search(pattern, line):
+                return GuestSyntaxError(what, "verifier", remedy, details)
+    last = reasons[-1].strip()[:_WHAT_CHARACTERS] if reasons else "it gave no reason"
+    return GuestSyntaxError(f"the kernel's verifier refuses the program: {last}", "verifier", "", details)

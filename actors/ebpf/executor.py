@@ -1,0 +1,159 @@
+"""Inside the jail: load checked instructions into the kernel and run them on records.
+
+The process keeps CAP_BPF (and CAP_PERFMON in the tier that may do without Spectre
+hardening), nothing else. It serves one principal, one execution at a time.
+
+A loaded program is code: nothing can change it. All that an execution can leave behind
+lies in its two maps, and both are set before the next one: the state whole, by one
+system call here, the records by the pool's end, which maps them. So a program stays
+loaded for its principal; loading it anew would cost 0.3 to 0.7 ms per execution.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import struct
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from runvisor.actors.channel.frames import MAX_FRAME_BYTES, FrameBuffer, FrameSocket, Message
+from runvisor.actors.ebpf import bpf
+from runvisor.actors.ebpf.agreement import RECORDS_MAP, STATE_MAP, block_records
+
+_RUN_BUDGET: Final = 4_000_000
+"""Instructions in one uninterruptible run: some 2 ms."""
+_LOG_TAIL: Final = 4000
+_READ_BYTES: Final = 1 << 16
+_LD_IMM64, _CALL, _PSEUDO_MAP_FD, _PSEUDO_KFUNC = 0x18, 0x85, 1, 2
+
+
+class Program:
+    """One loaded program with its own two maps.
+
+    Args:
+        request: The host's ``load`` message.
+        kernel_functions: BTF ids by stand-in number, where the loop calls them.
+
+    Raises:
+        bpf.VerifierRefusal: The verifier refuses it.
+        OSError: The kernel has no memory for it, or refuses bpf(2).
+    """
+
+    def __init__(self, request: Message, kernel_functions: Mapping[int, int]) -> None:
+        self._block = block_records(request["record_bytes"])
+        self._chunk = max(1, min(self._block, _RUN_BUDGET // request["cost"]))
+        self._has_state = request["state_bytes"] > 0
+        self._state_bytes: int = max(1, request["state_bytes"])
+        value_bytes = self._block * request["record_bytes"]
+        with contextlib.ExitStack() as undo:
+            self.records = bpf.create_array(value_bytes, request["blocks"], mappable=True, name=b"rv_records")
+            undo.callback(os.close, self.records)
+            self._state = bpf.create_array(self._state_bytes, name=b"rv_state")
+            undo.callback(os.close, self._state)
+            maps = {RECORDS_MAP: self.records, STATE_MAP: self._state}
+            program = bpf.load_socket_filter(_relocate(request["instructions"], maps, kernel_functions))
+            undo.callback(os.close, program)
+            self._run = bpf.TestRun(program)
+            self._cleanup = undo.pop_all()
+
+    def execute(self, request: Message) -> Message:
+        """Run over the records that lie in the map; answer the host's ``run`` message."""
+        began, cpu_began = time.monotonic(), time.thread_time()
+        if request["state"] is not None:  # None: a further part of the same execution
+            bpf.write_element(self._state, request["state"].ljust(self._state_bytes, b"\0"))
+        selected, left = self._run_over(request["records"], began + request["timeout_s"])
+        if left:
+            return {"op": "late", "left": left}
+        state = bpf.read_element(self._state, self._state_bytes) if request["last"] and self._has_state else b""
+        return {"op": "done", "selected": selected, "state": state, "cpu_s": time.thread_time() - cpu_began}
+
+    def close(self) -> None:
+        """Unload it."""
+        self._cleanup.close()
+
+    def _run_over(self, records: int, deadline: float) -> tuple[int, int]:
+        """Return how many records were selected, and how many were not reached in time."""
+        selected, left = 0, records
+        for block in range(-(-records // self._block)):
+            here = min(self._block, left)
+            for first in range(0, here, self._chunk):
+                end = min(first + self._chunk, here)
+                selected += self._run(first, end, block)
+                left -= end - first
+                if left and time.monotonic() >= deadline:
+                    return selected, left
+        return selected, 0
+
+
+def preload(options: dict[str, Any]) -> None:
+    """Nothing heavy to import."""
+    del options
+
+
+def prepare(options: dict[str, Any]) -> dict[int, int]:
+    """Return the ids of the kernel functions that the iterator loop calls."""
+    return {int(number): int(btf_id) for number, btf_id in options.get("kernel_functions", {}).items()}
+
+
+def serve(channel: FrameSocket, prepared: dict[int, int]) -> None:
+    """Load, run and unload programs until the host closes the channel."""
+    programs: dict[int, Program] = {}
+    channel.send({"op": "hello"})
+    for request in _requests(channel):
+        operation, number = request["op"], request["program"]
+        if operation == "run":
+            channel.send(_run(programs[number], request))
+        elif operation == "load":
+            loaded, answer = _load(request, prepared)
+            if loaded is None:
+                channel.send(answer)
+            else:
+                programs[number] = loaded
+                channel.send(answer, (loaded.records,))
+        else:
+            programs.pop(number).close()
+
+
+def _requests(channel: FrameSocket) -> Iterator[Message]:
+    """Yield the host's messages, with one system call for a short one."""
+    frames = FrameBuffer(max_bytes=MAX_FRAME_BYTES)
+    while data := os.read(channel.fileno(), _READ_BYTES):
+        yield from frames.feed(data)
+
+
+def _load(request: Message, kernel_functions: Mapping[int, int]) -> tuple[Program | None, Message]:
+    try:
+        return Program(request, kernel_functions), {"op": "loaded"}
+    except bpf.VerifierRefusal as refusal:
+        return None, {"op": "refused", "log": refusal.log[-_LOG_TAIL:]}
+    except OSError as error:
+        return None, _failure(error)
+
+
+def _run(program: Program, request: Message) -> Message:
+    try:
+        return program.execute(request)
+    except OSError as error:
+        return _failure(error)
+
+
+def _failure(error: OSError) -> Message:
+    return {"op": "no memory" if error.errno == errno.ENOMEM else "failed", "what": str(error)}
+
+
+def _relocate(code: bytes, maps: Mapping[int, int], kernel_functions: Mapping[int, int]) -> bytes:
+    """Put descriptors of maps and ids of kernel functions in place of what stands for them."""
+    patched = bytearray(code)
+    at = 0
+    while at < len(patched):
+        opcode, registers, offset, immediate = struct.unpack_from("<BBhi", patched, at)
+        if opcode == _LD_IMM64 and registers >> 4 == _PSEUDO_MAP_FD:
+            struct.pack_into("<i", patched, at + 4, maps[immediate])
+        elif opcode == _CALL and registers >> 4 == 0 and immediate in kernel_functions:
+            registers = (_PSEUDO_KFUNC << 4) | (registers & 15)
+            struct.pack_into("<BBhi", patched, at, opcode, registers, offset, kernel_functions[immediate])
+        at += 16 if opcode == _LD_IMM64 else 8
+    return bytes(patched)

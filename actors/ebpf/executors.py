@@ -1,0 +1,344 @@
+"""The executors of one tier: each bound to one principal, each lent to one execution at a time."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import select
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final
+
+from runvisor.actors.channel.frames import MAX_FRAME_BYTES, FrameBuffer, Message
+from runvisor.actors.ebpf.agreement import BLOCK_BYTES
+from runvisor.actors.ebpf.compiler import Artifact
+from runvisor.actors.ebpf.loaded import LoadedProgram, LoadedPrograms, wanted_blocks
+from runvisor.actors.instances import InstancePool
+from runvisor.actors.jail.child import Child
+from runvisor.actors.jail.spec import JailSpec
+from runvisor.actors.jail.zygote import Zygote
+from runvisor.actors.runtime import Load, PoolSize
+from runvisor.policies.errors import PoolExhausted, ProtocolError, QueueFull, SpawnFailed, WorkerCrashed
+from runvisor.policies.permissions import MiB
+from runvisor.policies.records import RecordProgram, Records
+
+_GUEST: Final = "runvisor.actors.ebpf.executor"
+_MEMORY_BYTES: Final = 512 * MiB
+"""For an executor's maps and the verifier."""
+_START_S: Final = 10.0
+_GRACE_S: Final = 0.25
+"""How long past its deadline an executor may take to say so, before it is killed."""
+_SHORTEST_S: Final = 0.001
+_READ_BYTES: Final = 1 << 16
+_FRESH: Final = 2
+"""Executors kept ready for principals that have none yet."""
+
+
+class Executor:
+    """The pool's end of one executor process.
+
+    Args:
+        child: A sealed child that runs `runvisor.actors.ebpf.executor`.
+
+    Raises:
+        SpawnFailed: It does not come up.
+    """
+
+    def __init__(self, child: Child) -> None:
+        self._child = child
+        self._channel = child.channel
+        self._numbers = itertools.count()
+        self._frames = FrameBuffer(max_bytes=MAX_FRAME_BYTES)
+        self._loaded = LoadedPrograms()
+        self._poll = select.poll()
+        self._poll.register(child.channel.fileno(), select.POLLIN)
+        self.dead = False
+        try:
+            self._channel.settimeout(_START_S)
+            hello = self._channel.receive()
+            self._channel.settimeout(None)
+        except (OSError, ProtocolError) as error:
+            self.close()
+            raise SpawnFailed(f"an executor did not come up: {error}", "ebpf") from None
+        if hello is None:
+            self.close()
+            raise SpawnFailed("an executor ended before its first task", "ebpf")
+
+    @property
+    def pid(self) -> int:
+        """The process, as this side sees it."""
+        return self._child.pid
+
+    def holds(self, artifact: Artifact) -> bool:
+        """Whether a program is loaded here already."""
+        return artifact in self._loaded
+
+    def check(self) -> bool:
+        """Say whether it still waits for work; what is readable now is its end."""
+        self.dead = self.dead or bool(self._poll.poll(0))
+        return not self.dead
+
+    def run(
+        self,
+        artifact: Artifact,
+        program: RecordProgram,
+        records: Records,
+        state: bytes,
+        deadline: float,
+        on_started: Callable[[], None],
+    ) -> Message:
+        """Run one execution; on anything but an orderly answer the executor is `dead`.
+
+        Args:
+            artifact: The checked program.
+            program: Its layouts.
+            records: Its input.
+            state: Its first state, empty for zeros.
+            deadline: By `time.monotonic`.
+            on_started: Called once, before the executor gets anything of the task.
+
+        Returns:
+            The executor's answer; ``{"op": "silent"}`` if it must be killed at the deadline.
+
+        Raises:
+            WorkerCrashed: The process died; ``started`` in the details.
+        """
+        if not self.check():
+            raise WorkerCrashed("the executor died while it waited", "ebpf", "", {"started": False})
+        on_started()
+        self.dead = True
+        try:
+            answer = self._run(artifact, program, records, state, deadline)
+        except TimeoutError:
+            return {"op": "silent"}
+        except (OSError, ProtocolError) as error:
+            raise WorkerCrashed(f"the executor failed: {error}", "ebpf", "", {"started": True}) from None
+        self.dead = False
+        return answer
+
+    def close(self) -> None:
+        """End the process, and with it every map and program; closing twice is fine."""
+        self.dead = True
+        self._child.close()
+        self._loaded.close()
+
+    def _run(
+        self, artifact: Artifact, program: RecordProgram, records: Records, state: bytes, deadline: float
+    ) -> Message:
+        blocks = wanted_blocks(len(records), artifact.record_bytes)
+        loaded = self._loaded.find(artifact, blocks)
+        start_kind = "warm"
+        if loaded is None:
+            start_kind = "cold"
+            loaded, refusal = self._load(artifact, blocks, deadline)
+            if loaded is None:
+                return refusal
+        selected, cpu_s = 0, 0.0
+        answer: Message = {}
+        for first in range(0, len(records) or 1, loaded.capacity):
+            part = records[first : first + loaded.capacity]
+            loaded.write(program, part)
+            self._channel.send(
+                {
+                    "op": "run",
+                    "program": loaded.number,
+                    "records": len(part),
+                    "state": None if first else state,
+                    "last": first + len(part) == len(records),
+                    "timeout_s": deadline - time.monotonic(),
+                }
+            )
+            answer = self._answer(deadline)
+            if answer.get("op") != "done":
+                return answer
+            selected += int(answer["selected"])
+            cpu_s += float(answer["cpu_s"])
+        return {**answer, "selected": selected, "cpu_s": cpu_s, "start_kind": start_kind}
+
+    def _load(self, artifact: Artifact, blocks: int, deadline: float) -> tuple[LoadedProgram | None, Message]:
+        """Have a program loaded, and map its records."""
+        for surplus in self._loaded.surplus(artifact, blocks * BLOCK_BYTES + artifact.state_bytes):
+            surplus.close()
+            self._channel.send({"op": "unload", "program": surplus.number})
+        number = next(self._numbers)
+        self._channel.settimeout(max(_SHORTEST_S, deadline - time.monotonic() + _GRACE_S))
+        self._channel.send(
+            {
+                "op": "load",
+                "program": number,
+                "instructions": artifact.instructions,
+                "cost": artifact.cost,
+                "record_bytes": artifact.record_bytes,
+                "state_bytes": artifact.state_bytes,
+                "blocks": blocks,
+            }
+        )
+        answer, fds = self._channel.receive_with_fds(1)
+        self._channel.settimeout(None)
+        if answer is None:
+            raise ProtocolError("it ended within a task", "ebpf")
+        if answer.get("op") != "loaded" or len(fds) != 1:
+            for fd in fds:
+                os.close(fd)
+            return None, answer
+        loaded = LoadedProgram(number, artifact, blocks, fds[0])
+        self._loaded.add(artifact, loaded)
+        return loaded, answer
+
+    def _answer(self, deadline: float) -> Message:
+        """Wait for one answer, with few system calls: this is the hot path."""
+        fd = self._channel.fileno()
+        while True:
+            left_s = deadline + _GRACE_S - time.monotonic()
+            if left_s <= 0 or not self._poll.poll(left_s * 1000):
+                raise TimeoutError
+            data = os.read(fd, _READ_BYTES)
+            if not data:
+                raise ProtocolError("it ended within a task", "ebpf")
+            messages = self._frames.feed(data)
+            if messages:
+                return messages[0]
+
+
+class Executors:
+    """All executors of one tier.
+
+    Args:
+        name: The tier's name.
+        capabilities: What its processes keep.
+        kernel_functions: BTF ids by stand-in number.
+        size: How many at most, and how long to wait for one.
+    """
+
+    def __init__(
+        self, name: str, capabilities: frozenset[str], kernel_functions: Mapping[int, int], size: PoolSize
+    ) -> None:
+        options: dict[str, Any] = {"kernel_functions": {str(key): value for key, value in kernel_functions.items()}}
+        self._size = size
+        self._zygote = Zygote(
+            JailSpec(f"ebpf-{name}", _GUEST, options=options, capabilities=capabilities, syscalls="bpf")
+        )
+        self._fresh: InstancePool[Executor] = InstancePool(
+            self._make,
+            Executor.close,
+            PoolSize(minimum=min(size.minimum, _FRESH), maximum=size.maximum, wait_s=size.wait_s),
+        )
+        self._changed = threading.Condition()
+        self._kept: list[_Kept] = []
+        self._waiting = 0
+
+    def start(self) -> None:
+        """Start the zygote and the first executor.
+
+        Raises:
+            SpawnFailed: It cannot run here.
+        """
+        self._zygote.start()
+        self._fresh.start()
+
+    @contextmanager
+    def lend(self, principal: str, artifact: Artifact | None = None) -> Iterator[Executor]:
+        """Lend an executor that has served nobody but this principal.
+
+        Args:
+            principal: On whose behalf.
+            artifact: A program that it had better hold already.
+
+        Raises:
+            PoolExhausted: All are busy.
+            QueueFull: Too many callers wait already.
+            SpawnFailed: None can be made.
+        """
+        kept = self._take(principal, artifact)
+        try:
+            yield kept.executor
+        finally:
+            with self._changed:
+                kept.busy = False
+                self._kept.remove(kept)
+                if not kept.executor.dead:
+                    self._kept.append(kept)  # the first ones are those idle longest
+                self._changed.notify_all()
+            if kept.executor.dead:
+                kept.stack.close()
+
+    def load(self) -> Load:
+        """Return how busy the tier is."""
+        with self._changed:
+            busy = sum(kept.busy for kept in self._kept)
+            return Load(self._fresh.load().idle + len(self._kept) - busy, busy, self._waiting)
+
+    def close(self) -> None:
+        """End every executor and the zygote; closing twice is fine."""
+        with self._changed:
+            kept, self._kept = self._kept, []
+        for each in kept:
+            each.stack.close()
+        self._fresh.close()
+        self._zygote.close()
+
+    def _make(self) -> Executor:
+        return Executor(self._zygote.spawn(memory_bytes=_MEMORY_BYTES))
+
+    def _take(self, principal: str, artifact: Artifact | None) -> _Kept:
+        deadline = time.monotonic() + self._size.wait_s
+        while True:
+            evicted: _Kept | None = None
+            with self._changed:
+                idle = [kept for kept in self._kept if kept.principal == principal and not kept.busy]
+                chosen = next((kept for kept in idle if artifact is not None and kept.executor.holds(artifact)), None)
+                chosen = chosen or next(iter(idle), None)
+                if chosen is not None:
+                    chosen.busy = True
+                    return chosen
+                if len(self._kept) >= self._size.maximum:
+                    evicted = next((kept for kept in self._kept if not kept.busy), None)
+                    if evicted is None:
+                        self._wait(deadline)
+                        continue
+                    self._kept.remove(evicted)
+                made = _Kept(principal)
+                self._kept.append(made)
+            try:
+                if evicted is not None:
+                    evicted.stack.close()
+                made.executor = made.stack.enter_context(self._fresh.lend())
+            except BaseException:
+                with self._changed:
+                    self._kept.remove(made)
+                    self._changed.notify_all()
+                raise
+            return made
+
+    def _wait(self, deadline: float) -> None:
+        if self._waiting >= self._size.max_waiting:
+            raise QueueFull(
+                f"{self._waiting} callers already wait for an executor", "", "send fewer tasks at once", _RETRY
+            )
+        self._waiting += 1
+        try:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0 or not self._changed.wait(left_s):
+                raise PoolExhausted(
+                    f"no executor came free in {self._size.wait_s:g} s ({len(self._kept)} busy)",
+                    "",
+                    "retry later, or raise the pool's maximum",
+                    _RETRY,
+                )
+        finally:
+            self._waiting -= 1
+
+
+_RETRY: Final = {"retry_after_s": 1.0}
+
+
+class _Kept:
+    """An executor that is bound to a principal, and what ends it."""
+
+    def __init__(self, principal: str) -> None:
+        self.principal = principal
+        self.stack = ExitStack()
+        self.busy = True
+        self.executor: Executor

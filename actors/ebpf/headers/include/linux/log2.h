@@ -1,0 +1,2 @@
+/* Named by bcc's headers; nothing in it is used. */
+#pragma once

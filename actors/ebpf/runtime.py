@@ -1,0 +1,323 @@
+"""The eBPF runtime: record programs, compiled by bcc and run by the kernel's JIT."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Final, Literal
+
+from runvisor.actors.channel.frames import Message
+from runvisor.actors.ebpf import btf
+from runvisor.actors.ebpf.compiler import Artifact, Compiler
+from runvisor.actors.ebpf.diagnostics import verifier_error
+from runvisor.actors.ebpf.executors import Executors
+from runvisor.actors.ebpf.probe import has_may_goto, jit_is_on, mitigations_are_off, probe_ebpf
+from runvisor.actors.ebpf.programs import Known, Programs
+from runvisor.actors.jail.spec import LAYERS
+from runvisor.actors.runtime import Load, PoolSize, Probe
+from runvisor.policies.bytecode import ITERATOR_CALLS, MAX_INSTRUCTIONS, Loop
+from runvisor.policies.errors import (
+    GuestError,
+    InvalidTask,
+    LimitExceeded,
+    MemoryLimitExceeded,
+    OutputLimitExceeded,
+    PolicyError,
+    RunvisorError,
+    SpawnFailed,
+    TimeLimitExceeded,
+    WorkerCrashed,
+)
+from runvisor.policies.records import LANGUAGE, RecordInputs, RecordProgram
+from runvisor.policies.result import Isolation, Result, StartKind, Usage
+from runvisor.policies.task import Task
+from runvisor.policies.trust import Grant, Trust
+from runvisor.policies.values import Value, pack
+
+VARIANT: Final = "record"
+Tier = Literal["bpf", "bpf+perfmon"]
+_CAPABILITIES: Final[Mapping[Tier, frozenset[str]]] = {
+    "bpf": frozenset({"CAP_BPF"}),
+    "bpf+perfmon": frozenset({"CAP_BPF", "CAP_PERFMON"}),
+}
+_SPECTRE: Final = ("spectre_v1", "spectre_v4")
+_HARDENING_OFF: Final = (*_SPECTRE, "kernel_addresses", "uninitialised_stack")
+"""What the verifier no longer insists on for a process with CAP_PERFMON: that speculation
+cannot leave bounds, and that no address or stale stack word reaches the program's state."""
+_ENFORCED: Final = ("memory_bytes", "timeout_s", "output_bytes", "disk_bytes", "processes")
+_COUNT_BYTES: Final = 4
+_ATTEMPTS: Final = 2
+
+
+class EbpfRuntime:
+    """Runs the language ``c-record`` in the kernel.
+
+    Untrusted programs, where the operator lets them in at all, run in the tier
+    ``bpf``, whose programs the kernel hardens against Spectre; verified and trusted
+    ones in ``bpf+perfmon``, and their results say what is off.
+
+    Args:
+        size: How many executors to keep.
+        loop: How programs loop; None is what this kernel does best.
+
+    Example:
+        >>> EbpfRuntime().name
+        'ebpf'
+    """
+
+    def __init__(self, size: PoolSize | None = None, *, loop: Loop | None = None) -> None:
+        self.name = "ebpf"
+        self._size = size or PoolSize()
+        self._asked_loop = loop
+        self._compiler = Compiler(self._size)
+        self._tiers: dict[Tier, Executors] = {}
+        self._tiers_lock = threading.Lock()
+        self._programs = Programs()
+        self._kernel_functions: dict[int, int] = {}
+        self._loops: Mapping[Tier, Loop] = dict.fromkeys(_CAPABILITIES, loop or "may_goto")
+        self._isolation: Mapping[Tier, Isolation] = {tier: _isolation(tier) for tier in _CAPABILITIES}
+        self._closed = False
+
+    def probe(self) -> Probe:
+        """See `Runtime.probe`: tries bpf(2) itself, the loops, bcc and the jail."""
+        return probe_ebpf()
+
+    def start(self) -> None:
+        """Start the compiler and the executors for verified programs.
+
+        Raises:
+            SpawnFailed: It cannot run here; says what is missing.
+        """
+        probe = self.probe()
+        if not probe.available:
+            raise SpawnFailed(probe.detail, self.name, probe.remedy)
+        self._compiler.start()
+        if btf.VMLINUX.exists():
+            found = btf.function_ids(btf.VMLINUX.read_bytes(), ITERATOR_CALLS.values())
+            self._kernel_functions = {number: found[name] for number, name in ITERATOR_CALLS.items() if name in found}
+        if self._asked_loop is None:
+            self._loops = _loops(has_may_goto(), len(self._kernel_functions) == len(ITERATOR_CALLS))
+        self._tier("bpf+perfmon")
+
+    def execute(self, task: Task, variant: str, grant: Grant, on_started: Callable[[], None]) -> Result:
+        """See `Runtime.execute`. A program that was compiled before starts warm.
+
+        The clock of ``timeout_s`` runs while the program is compiled and while it
+        runs, not while it waits for an executor.
+
+        Raises:
+            InvalidTask: Not a record task, or inputs that do not fit the program.
+            PoolExhausted: No executor came free in time.
+            WorkerCrashed: An executor or a compiler died of itself.
+        """
+        if variant != VARIANT or task.language != LANGUAGE:
+            raise InvalidTask(f"ebpf/{variant} does not run {task.language}", "language", f"use {LANGUAGE}")
+        inputs = RecordInputs.of(task.inputs)
+        tier: Tier = "bpf" if grant.trust is Trust.UNTRUSTED else "bpf+perfmon"
+        run = _Run(grant, on_started)
+        value: Value = None
+        error: RunvisorError | None = None
+        try:
+            known = self._programs.find(task.source, inputs.records.dtype)
+            program = known.program
+            state = program.initial_state(inputs.state) if inputs.state else b""
+            _check_memory(program, inputs, grant)
+            artifact = self._artifact(known, self._loops[tier], run)
+            answer = self._answer(artifact, program, inputs, state, tier, run)
+            value = _value(answer, program, grant)
+            _check_output(known, value, grant)
+            run.bytes_out = _COUNT_BYTES + program.state_bytes
+        except (GuestError, LimitExceeded, PolicyError) as caught:
+            value, error = None, caught
+        wall_s = run.elapsed_s()
+        isolation = self._isolation[tier]
+        return Result(
+            isolation=replace(isolation, narrowed=grant.narrowed) if grant.narrowed else isolation,
+            value=value,
+            error=error,
+            usage=Usage(
+                wall_s=wall_s,
+                queue_s=run.queue_s,
+                cpu_s=run.cpu_s,
+                bytes_in=len(task.code) + inputs.records.nbytes,
+                bytes_out=run.bytes_out,
+                start_kind=run.start_kind,
+            ),
+            runtime=self.name,
+            variant=variant,
+            language=task.language,
+        )
+
+    def load(self) -> Load:
+        """See `Runtime.load`."""
+        loads = [executors.load() for executors in list(self._tiers.values())]
+        return Load(sum(x.idle for x in loads), sum(x.busy for x in loads), sum(x.waiting for x in loads))
+
+    def close(self) -> None:
+        """See `Runtime.close`."""
+        with self._tiers_lock:
+            self._closed = True
+            tiers, self._tiers = list(self._tiers.values()), {}
+        for executors in tiers:
+            executors.close()
+        self._compiler.close()
+
+    def _artifact(self, known: Known, loop: Loop, run: _Run) -> Artifact:
+        """Compile a program, or find it compiled."""
+        trust = run.grant.trust
+        artifact = known.artifacts.get(trust)
+        if artifact is None:
+            run.start_kind = "cold"
+            timeout_s = run.grant.permissions.timeout_s
+            artifact = self._compiler.compile(known.program, loop, MAX_INSTRUCTIONS[trust], timeout_s, run.on_started)
+            known.artifacts[trust] = artifact
+        return artifact
+
+    def _answer(
+        self, artifact: Artifact, program: RecordProgram, inputs: RecordInputs, state: bytes, tier: Tier, run: _Run
+    ) -> Message:
+        """Have an executor run the program; one that died while it waited is replaced."""
+        for attempt in range(_ATTEMPTS):
+            waited = time.monotonic()
+            with self._tier(tier).lend(run.grant.principal, artifact) as executor:
+                now = time.monotonic()
+                run.queue_s += now - waited
+                left_s = run.left_s()
+                if left_s <= 0:
+                    raise _late(run.grant)
+                deadline = now + left_s
+                try:
+                    answer = executor.run(artifact, program, inputs.records, state, deadline, run.on_started)
+                except WorkerCrashed as error:
+                    if error.details.get("started") or attempt == _ATTEMPTS - 1:
+                        raise
+                    continue
+            run.note(answer)
+            return answer
+        raise AssertionError("not reached")
+
+    def _tier(self, name: Tier) -> Executors:
+        """Return a tier's executors; the hardened tier starts with its first program."""
+        executors = self._tiers.get(name)
+        if executors is not None:
+            return executors
+        with self._tiers_lock:
+            if self._closed:
+                raise SpawnFailed("the runtime is closed", self.name)
+            if name not in self._tiers:
+                made = Executors(name, _CAPABILITIES[name], self._kernel_functions, self._size)
+                try:
+                    made.start()
+                except BaseException:
+                    made.close()
+                    raise
+                self._tiers[name] = made
+            return self._tiers[name]
+
+
+def _loops(has_may_goto: bool, has_iterator: bool) -> Mapping[Tier, Loop]:
+    """Choose how programs loop: the fast way, or for untrusted ones the way whose bound is proved.
+
+    See `runvisor.policies.bytecode`; an iterator's step costs some 8 ns more per record.
+    """
+    return {
+        "bpf": "iterator" if has_iterator else "may_goto",
+        "bpf+perfmon": "may_goto" if has_may_goto else "iterator",
+    }
+
+
+def _isolation(tier: Tier) -> Isolation:
+    """Say what is in force around every program of a tier."""
+    kept = " and ".join(sorted(_CAPABILITIES[tier]))
+    around = tuple(f"executor: {layer.replace('no capabilities', f'only {kept}')}" for layer in LAYERS)
+    return Isolation(
+        engine="kernel",
+        layers=("instruction scan", "kernel verifier", *around),
+        limits_enforced=_ENFORCED,
+        no_spawn=True,
+        accel="jit" if jit_is_on() else "",
+        hardening_off=_HARDENING_OFF if tier == "bpf+perfmon" else _SPECTRE if mitigations_are_off() else (),
+    )
+
+
+class _Run:
+    """The clock and the counts of one execution."""
+
+    def __init__(self, grant: Grant, on_started: Callable[[], None]) -> None:
+        self.grant = grant
+        self.queue_s = 0.0
+        self.cpu_s: float | None = None
+        self.bytes_out = 0
+        self.start_kind: StartKind = "warm"
+        self._on_started = on_started
+        self._began: float | None = None
+        self._queued_before = 0.0
+
+    def on_started(self) -> None:
+        """Start the clock, once."""
+        if self._began is None:
+            self._began = time.monotonic()
+            self._queued_before = self.queue_s
+            self._on_started()
+
+    def elapsed_s(self) -> float:
+        """Return how long it has run, waiting for executors left out."""
+        if self._began is None:
+            return 0.0
+        return time.monotonic() - self._began - (self.queue_s - self._queued_before)
+
+    def left_s(self) -> float:
+        """Return what is left of its time."""
+        return self.grant.permissions.timeout_s - self.elapsed_s()
+
+    def note(self, answer: Message) -> None:
+        """Take the counts out of an executor's answer."""
+        if answer.get("start_kind") == "cold":
+            self.start_kind = "cold"
+        if isinstance(answer.get("cpu_s"), float):
+            self.cpu_s = answer["cpu_s"]
+
+
+def _check_memory(program: RecordProgram, inputs: RecordInputs, grant: Grant) -> None:
+    """Refuse records and state beyond the limit before anything is allocated for them."""
+    needed = len(inputs.records) * program.record.size + program.state_bytes
+    limit = grant.permissions.memory_bytes
+    if needed > limit:
+        raise MemoryLimitExceeded(
+            f"the records and the state take {needed} bytes, more than {limit}",
+            "memory_bytes",
+            "raise memory_bytes, or send the records in parts",
+        )
+
+
+def _check_output(known: Known, value: Value, grant: Grant) -> None:
+    """Refuse a value beyond the limit; it is only measured where it could be."""
+    limit = grant.permissions.output_bytes
+    if known.widest_value > limit and (size := len(pack(value))) > limit:
+        raise OutputLimitExceeded(
+            f"the state takes {size} bytes as a value, more than {limit}",
+            "output_bytes",
+            "raise output_bytes, or keep less state",
+        )
+
+
+def _late(grant: Grant) -> TimeLimitExceeded:
+    return TimeLimitExceeded(
+        f"the task ran longer than {grant.permissions.timeout_s} s", "timeout_s", "raise timeout_s, or do less"
+    )
+
+
+def _value(answer: Message, program: RecordProgram, grant: Grant) -> Value:
+    """Return the value that an executor's answer holds, or raise for what it says."""
+    kind = answer.get("op")
+    if kind == "done":
+        return program.value(int(answer["selected"]), answer["state"])
+    if kind == "refused":
+        raise verifier_error(str(answer["log"]))
+    if kind in ("late", "silent"):
+        raise _late(grant)
+    if kind == "no memory":
+        raise MemoryLimitExceeded("the kernel has no memory for the program's maps", "memory_bytes", "keep less state")
+    raise WorkerCrashed(f"the executor failed: {answer.get('what', kind)}", "ebpf", "", {"started": True})

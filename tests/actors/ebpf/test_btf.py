@@ -1,0 +1,65 @@
+"""Finding functions in BTF: on a small one made by hand, on the kernel's, and on noise."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runvisor.actors.ebpf import btf
+
+
+def made(types: bytes, texts: bytes) -> bytes:
+    return struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(types), len(types), len(texts)) + types + texts
+
+
+def of_kind(name: int, kind: int, members: int = 0, rest: int = 0) -> bytes:
+    return struct.pack("<III", name, kind << 24 | members, 0) + bytes(rest)
+
+
+TEXTS = b"\0first\0second\0notsecond\0"
+
+
+def test_functions_are_found_behind_types_of_every_size() -> None:
+    types = b"".join(
+        [
+            of_kind(0, 1, 0, 4),  # INT
+            of_kind(0, 2),  # PTR
+            of_kind(0, 3, 0, 12),  # ARRAY
+            of_kind(0, 4, 2, 24),  # STRUCT
+            of_kind(0, 5, 1, 12),  # UNION
+            of_kind(0, 6, 3, 24),  # ENUM
+            of_kind(0, 13, 2, 16),  # FUNC_PROTO
+            of_kind(7, 12),  # FUNC "second"
+            of_kind(0, 14, 0, 4),  # VAR
+            of_kind(0, 15, 2, 24),  # DATASEC
+            of_kind(0, 17, 0, 4),  # DECL_TAG
+            of_kind(0, 18),  # TYPE_TAG
+            of_kind(0, 19, 2, 24),  # ENUM64
+            of_kind(1, 12),  # FUNC "first"
+        ]
+    )
+    assert btf.function_ids(made(types, TEXTS), ["first", "second", "third"]) == {"second": 8, "first": 14}
+
+
+def test_a_type_of_another_kind_with_the_name_is_no_function() -> None:
+    assert btf.function_ids(made(of_kind(1, 4), TEXTS), ["first"]) == {}
+
+
+@pytest.mark.parametrize("data", [b"", b"\x9f\xeb", bytes(64)])
+def test_bytes_that_are_not_btf_are_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match="BTF"):
+        btf.function_ids(data, ["first"])
+
+
+@given(st.binary(max_size=200))
+def test_noise_ends(noise: bytes) -> None:
+    assert btf.function_ids(made(noise, TEXTS), ["third"]) == {}
+
+
+@pytest.mark.skipif(not btf.VMLINUX.exists(), reason="this kernel carries no type information")
+def test_the_kernels_own_functions_are_found() -> None:
+    found = btf.function_ids(btf.VMLINUX.read_bytes(), ["bpf_iter_num_new", "no_such_function"])
+    assert list(found) == ["bpf_iter_num_new"]
