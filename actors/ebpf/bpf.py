@@ -79,22 +79,29 @@ def create_array(value_bytes: int, elements: int = 1, *, mappable: bool = False,
     return _call(_MAP_CREATE, _attribute(packed), "map create")
 
 
-def _element(command: int, map_fd: int, value: ctypes.Array[ctypes.c_char], what: str) -> None:
-    key = ctypes.create_string_buffer(4)
-    packed = struct.pack("<I4xQQQ", map_fd, ctypes.addressof(key), ctypes.addressof(value), 0)
-    _call(command, _attribute(packed), what)
+class Element:
+    """The first element of an array map, to be set and read as a whole.
 
+    Args:
+        map_fd: The map; it stays the caller's.
+        value_bytes: The size of its elements.
+    """
 
-def write_element(map_fd: int, value: bytes) -> None:
-    """Set the first element of an array map, whole; ``value`` has its size."""
-    _element(_MAP_UPDATE, map_fd, ctypes.create_string_buffer(value, len(value)), "map update")
+    def __init__(self, map_fd: int, value_bytes: int) -> None:
+        self._key = ctypes.create_string_buffer(4)
+        self._value = ctypes.create_string_buffer(value_bytes)
+        key, value = ctypes.addressof(self._key), ctypes.addressof(self._value)
+        self._attribute = _attribute(struct.pack("<I4xQQQ", map_fd, key, value, 0))
 
+    def write(self, value: bytes) -> None:
+        """Set it; what ``value`` is short of its size is zero."""
+        self._value.raw = value.ljust(len(self._value), b"\0")
+        _call(_MAP_UPDATE, self._attribute, "map update")
 
-def read_element(map_fd: int, value_bytes: int) -> bytes:
-    """Return the first element of an array map."""
-    value = ctypes.create_string_buffer(value_bytes)
-    _element(_MAP_LOOKUP, map_fd, value, "map lookup")
-    return value.raw
+    def read(self) -> bytes:
+        """Return its bytes."""
+        _call(_MAP_LOOKUP, self._attribute, "map lookup")
+        return self._value.raw
 
 
 def load_socket_filter(code: bytes, *, name: bytes = b"runvisor") -> int:

@@ -46,28 +46,29 @@ class Program:
         self._block = block_records(request["record_bytes"])
         self._chunk = max(1, min(self._block, _RUN_BUDGET // request["cost"]))
         self._has_state = request["state_bytes"] > 0
-        self._state_bytes: int = max(1, request["state_bytes"])
+        state_bytes = max(1, request["state_bytes"])
         value_bytes = self._block * request["record_bytes"]
         with contextlib.ExitStack() as undo:
             self.records = bpf.create_array(value_bytes, request["blocks"], mappable=True, name=b"rv_records")
             undo.callback(os.close, self.records)
-            self._state = bpf.create_array(self._state_bytes, name=b"rv_state")
-            undo.callback(os.close, self._state)
-            maps = {RECORDS_MAP: self.records, STATE_MAP: self._state}
+            state = bpf.create_array(state_bytes, name=b"rv_state")
+            undo.callback(os.close, state)
+            maps = {RECORDS_MAP: self.records, STATE_MAP: state}
             program = bpf.load_socket_filter(_relocate(request["instructions"], maps, kernel_functions))
             undo.callback(os.close, program)
             self._run = bpf.TestRun(program)
+            self._state = bpf.Element(state, state_bytes)
             self._cleanup = undo.pop_all()
 
     def execute(self, request: Message) -> Message:
         """Run over the records that lie in the map; answer the host's ``run`` message."""
         began, cpu_began = time.monotonic(), time.thread_time()
         if request["state"] is not None:  # None: a further part of the same execution
-            bpf.write_element(self._state, request["state"].ljust(self._state_bytes, b"\0"))
+            self._state.write(request["state"])
         selected, left = self._run_over(request["records"], began + request["timeout_s"])
         if left:
             return {"op": "late", "left": left}
-        state = bpf.read_element(self._state, self._state_bytes) if request["last"] and self._has_state else b""
+        state = self._state.read() if request["last"] and self._has_state else b""
         return {"op": "done", "selected": selected, "state": state, "cpu_s": time.thread_time() - cpu_began}
 
     def close(self) -> None:

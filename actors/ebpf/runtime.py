@@ -132,9 +132,9 @@ class EbpfRuntime:
         except (GuestError, LimitExceeded, PolicyError) as caught:
             value, error = None, caught
         wall_s = run.elapsed_s()
-        isolation = self._isolation[tier]
+        isolation = replace(self._isolation[tier], narrowed=grant.narrowed, shared_with=run.shared_with)
         return Result(
-            isolation=replace(isolation, narrowed=grant.narrowed) if grant.narrowed else isolation,
+            isolation=isolation,
             value=value,
             error=error,
             usage=Usage(
@@ -251,6 +251,7 @@ class _Run:
         self.cpu_s: float | None = None
         self.bytes_out = 0
         self.start_kind: StartKind = "warm"
+        self.shared_with: tuple[str, ...] = ()
         self._on_started = on_started
         self._began: float | None = None
         self._queued_before = 0.0
@@ -276,6 +277,10 @@ class _Run:
         """Take the counts out of an executor's answer."""
         if answer.get("start_kind") == "cold":
             self.start_kind = "cold"
+        else:
+            self.shared_with = (
+                f"earlier executions of {self.grant.principal}: the code stays loaded, state and records are reset",
+            )
         if isinstance(answer.get("cpu_s"), float):
             self.cpu_s = answer["cpu_s"]
 

@@ -45,9 +45,14 @@ def array() -> Iterator[int]:
 def test_an_array_is_zeroed_and_can_be_written_whole() -> None:
     fd = bpf.create_array(5)
     try:
-        assert bpf.read_element(fd, 5) == bytes(5)
-        bpf.write_element(fd, b"hello")
-        assert bpf.read_element(fd, 5) == b"hello"
+        element = bpf.Element(fd, 5)
+        assert element.read() == bytes(5)
+        element.write(b"hello")
+        assert element.read() == b"hello"
+        element.write(b"no")
+        assert element.read() == b"no\0\0\0"
+        with pytest.raises(ValueError, match="too long"):
+            element.write(b"longer")
     finally:
         os.close(fd)
 
@@ -56,7 +61,7 @@ def test_elements_of_a_mapped_array_follow_each_other(array: int) -> None:
     with mmap.mmap(array, 8192) as mapped:
         mapped[:5] = b"first"
         mapped[4096:4102] = b"second"
-        assert bpf.read_element(array, 4096)[:5] == b"first"
+        assert bpf.Element(array, 4096).read()[:5] == b"first"
 
 
 def test_a_run_gets_its_words_and_gives_its_value() -> None:
@@ -76,7 +81,7 @@ def test_a_refused_program_comes_with_the_verifiers_words() -> None:
 
 def test_a_bad_descriptor_is_an_error_of_the_system() -> None:
     with pytest.raises(OSError, match="bpf map lookup"):
-        bpf.read_element(1023, 8)
+        bpf.Element(1023, 8).read()
     with pytest.raises(OSError, match="bpf test run"):
         bpf.TestRun(1023)(0, 0, 0)
 

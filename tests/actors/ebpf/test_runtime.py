@@ -239,6 +239,14 @@ def test_isolation_says_what_is_in_force_and_what_is_off(ask: Ask) -> None:
 
 
 @pytest.mark.kernel
+def test_a_program_that_stayed_loaded_is_said_to_be_shared_with_its_earlier_runs(ask: Ask) -> None:
+    source = function("s->total += 424242;")
+    first, second = ask(source, principal="sharer"), ask(source, principal="sharer")
+    assert first.isolation.shared_with == ()
+    assert "sharer" in second.isolation.shared_with[0]
+
+
+@pytest.mark.kernel
 def test_what_was_narrowed_is_in_the_result(runtime: EbpfRuntime) -> None:
     grant = Grant("alice", Trust.VERIFIED, Permissions(), ("timeout_s: 9999 is more than 600.0",))
     task = Task(GOOD, "c-record", {"records": np.zeros(2, EVENT)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Final
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runvisor.actors.wasm.deadlines import Deadlines
@@ -30,6 +30,7 @@ def test_a_run_that_nobody_began_may_not_go_on() -> None:
     assert not deadlines.may_go_on(0)
 
 
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.floats(0.001, 0.05), min_size=1, max_size=8))
 def test_every_deadline_moves_the_epochs(timeouts_s: list[float]) -> None:
     """Each run waits, as guest code would, until a moved epoch has it ask and it is told to stop."""

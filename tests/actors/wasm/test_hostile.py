@@ -11,12 +11,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from runvisor.actors.channel.frames import Message
 from runvisor.actors.runtime import PoolSize
 from runvisor.actors.wasm import executions
+from runvisor.actors.wasm.agreement import WINDOW_BYTES
 from runvisor.actors.wasm.executions import Module, ModuleRun, on_engine
-from runvisor.actors.wasm.lanes import EngineLink, Lane, guest_error
+from runvisor.actors.wasm.lanes import EngineLink, Lane, _make_window, guest_error
 from runvisor.actors.wasm.principals import Principals
 from runvisor.actors.wasm.runtime import WasmRuntime
 from runvisor.policies import errors
@@ -42,11 +45,15 @@ def engine_pid(engines: Principals, principal: str) -> int:
         return link.child.pid
 
 
-def wait_until_begun(runtime: WasmRuntime, executions: int) -> None:
-    """Wait until so many runs are under way, and a moment for their engine to be in them."""
+def wait_until_spinning(engines: Principals, principal: str, runs: int) -> None:
+    """Wait until the principal's engine has so many runs and burns CPU time in them."""
     deadline = time.monotonic() + 10
-    while runtime.load().busy < executions:
-        assert time.monotonic() < deadline
+    with engines.engine(principal) as link:
+        while link._in_flight < runs:
+            assert time.monotonic() < deadline
+        before = link.child.usage().cpu_s
+        while link.child.usage().cpu_s < before + 0.03:
+            assert time.monotonic() < deadline
 
 
 def in_threads(count: int, call: Callable[[], Result]) -> tuple[list[threading.Thread], list[Result]]:
@@ -85,7 +92,10 @@ def test_randomness_for_a_whole_memory_ends_at_the_deadline(wat: Run) -> None:
     code = f"""(import "{WASI}" "random_get" (func $random (param i32 i32) (result i32)))
       (memory (export "memory") 16384)
       (func (export "run") (result i32) (call $random (i32.const 0) (i32.const 0x40000000)))"""
-    assert isinstance(wat(code, timeout_s=0.1, memory_bytes=1 << 30).error, errors.TimeLimitExceeded)
+    result = wat(code, timeout_s=0.05, memory_bytes=1 << 30)
+    assert isinstance(result.error, errors.TimeLimitExceeded)
+    assert result.usage.cpu_s is not None
+    assert result.usage.cpu_s < 0.3
 
 
 @pytest.mark.parametrize(
@@ -150,8 +160,7 @@ def test_the_only_run_of_an_engine_that_dies_is_to_blame(runtime: WasmRuntime, e
     assert wat(ONE, principal="crash").ok
     pid = engine_pid(engines, "crash")
     threads, results = in_threads(1, lambda: wat(SPIN, principal="crash", timeout_s=20.0))
-    wait_until_begun(runtime, 1)
-    time.sleep(0.05)
+    wait_until_spinning(engines, "crash", 1)
     os.kill(pid, signal.SIGKILL)
     threads[0].join(15)
     assert isinstance(results[0].error, errors.GuestCrashed)
@@ -166,8 +175,7 @@ def test_of_several_runs_in_an_engine_that_dies_the_innocent_run_again_alone(
     assert wat(ONE, principal="crowd").ok
     pid = engine_pid(engines, "crowd")
     threads, results = in_threads(2, lambda: wat(SPIN, principal="crowd", timeout_s=0.6))
-    wait_until_begun(runtime, 2)
-    time.sleep(0.1)
+    wait_until_spinning(engines, "crowd", 2)
     os.kill(pid, signal.SIGKILL)
     for thread in threads:
         thread.join(15)
@@ -182,8 +190,7 @@ def test_a_module_that_takes_too_long_to_compile_costs_only_itself(
     assert wat(ONE, principal="slow").ok
     pid = engine_pid(engines, "slow")
     threads, results = in_threads(1, lambda: wat(SPIN, principal="slow", timeout_s=1.0))
-    wait_until_begun(runtime, 1)
-    time.sleep(0.05)
+    wait_until_spinning(engines, "slow", 1)
     os.kill(pid, signal.SIGSTOP)
     monkeypatch.setattr(executions, "COMPILE_TIMEOUT_S", 0.2)
     error = wat('(func (export "run") (result i64) (i64.const 5))', principal="slow").error
@@ -193,12 +200,40 @@ def test_a_module_that_takes_too_long_to_compile_costs_only_itself(
     threads[0].join(20)
     assert isinstance(results[0].error, errors.TimeLimitExceeded)
     assert results[0].error.where == "timeout_s"
+    assert results[0].isolation.shared_with  # it was known to be innocent, and needed no engine of its own
     assert engine_pid(engines, "slow") != pid
 
 
 def test_an_oversized_module_is_refused(runtime: WasmRuntime) -> None:
     task = Task(b"\0asm\1\0\0\0" + b"\0" * (15 * MiB), "wasm")
     assert run_on(runtime, task).error is not None
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.binary(max_size=60), st.sampled_from([b"", b"\x01\x04\x01\x60\x00\x00\x03\x02\x01\x00", b"\x05\x03\x01\x00\x01"])
+)
+def test_wild_bytes_are_a_syntax_error_and_harm_no_engine(
+    runtime: WasmRuntime, engines: Principals, tail: bytes, sections: bytes
+) -> None:
+    pid = engine_pid(engines, "fuzz")
+    try:
+        result = run_on(runtime, Task(b"\0asm\1\0\0\0" + sections + tail, "wasm"), "fuzz")
+    except errors.InvalidTask:  # it is a module, and exports nothing to call
+        pass
+    else:
+        assert isinstance(result.error, errors.GuestSyntaxError)
+    assert engine_pid(engines, "fuzz") == pid
+
+
+def test_the_shared_memory_of_records_cannot_be_shrunk_under_the_host() -> None:
+    fd = _make_window()
+    try:
+        for size in (0, WINDOW_BYTES - 1, WINDOW_BYTES + 1):
+            with pytest.raises(PermissionError):
+                os.ftruncate(fd, size)
+    finally:
+        os.close(fd)
 
 
 def test_a_module_with_too_many_exports_is_refused(wat: Run) -> None:

@@ -1,0 +1,258 @@
+"""Compiled modules of one engine process: made once per content, linked ahead, kept within bounds.
+
+Only numbers cross the fast path, so only functions of numbers are noted as
+callable; every other export stays out of reach.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+from collections import OrderedDict
+from ctypes import POINTER, byref, cast
+from dataclasses import dataclass
+from typing import Any, Final
+
+import wasmtime
+from wasmtime import _ffi as ffi
+
+from runvisor.actors.wasm import wasi
+from runvisor.actors.wasm.engines import Engine
+from runvisor.actors.wasm.fastpath import VALUE_BYTES, address
+from runvisor.policies.errors import GuestSyntaxError, MemoryLimitExceeded
+from runvisor.policies.permissions import KiB, MiB
+
+MAX_MODULE_BYTES: Final = 32 * MiB
+MAX_EXPORTS: Final = 10_000
+PAGE_BYTES: Final = 64 * KiB
+_MAX_MODULES: Final = 256
+_MAX_CACHED_BYTES: Final = 64 * MiB
+_MAX_MESSAGE: Final = 4000
+_MAX_NAMES_BYTES: Final = 1 * MiB
+
+_KINDS: Final = {0: "i32", 1: "i64", 2: "f32", 3: "f64"}
+_FUNC: Final = 0
+_MEMORY: Final = 3
+_WAT_PLACE: Final = re.compile(r"<anon>:(\d+:\d+)")
+_OFFSET: Final = re.compile(r"(?:\(at offset |at offset )(0x[0-9a-fA-F]+|\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """An exported function of numbers, as the fast path calls it."""
+
+    name: bytes
+    parameters: tuple[str, ...]
+    """``i32`` ... ``f64`` each."""
+    results: tuple[str, ...]
+    argument_bytes: int
+    result_bytes: int
+    slots: int
+    """The larger of the numbers of parameters and results."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CompiledModule:
+    """A module that is compiled and linked; makes any number of instances, in any thread."""
+
+    pre: int
+    """Address of the linked module; valid while this object lives."""
+    functions: dict[str, Function]
+    """Exported functions of numbers."""
+    other_functions: tuple[str, ...]
+    """Exported functions that take or give something else."""
+    uses_wasi: bool
+    is_reactor: bool
+    """It exports ``_initialize``, to be called before any other function."""
+    minimum_bytes: int
+    """Size of the linear memory that it starts with."""
+    size: int
+    """Bytes of the module."""
+    owner: wasmtime.InstancePre
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return what the host needs to know of it."""
+        return {
+            "functions": {name: [list(f.parameters), list(f.results)] for name, f in self.functions.items()},
+            "other_functions": list(self.other_functions),
+            "uses_wasi": self.uses_wasi,
+            "minimum_bytes": self.minimum_bytes,
+        }
+
+
+class ModuleCache:
+    """The modules that an engine process knows, least recently used first out.
+
+    Args:
+        engine: What compiles and links them.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.engine_address = engine.address
+        """For stores of these modules."""
+        self._lock = threading.Lock()
+        self._modules: OrderedDict[bytes, CompiledModule] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, key: bytes) -> CompiledModule | None:
+        """Return a module by its key, or None if it was never compiled or is forgotten.
+
+        Takes no lock: each of the two steps is one call into C, and a module that is
+        dropped between them is still whole.
+        """
+        module = self._modules.get(key)
+        if module is not None:
+            with contextlib.suppress(KeyError):
+                self._modules.move_to_end(key)
+        return module
+
+    def compile(self, key: bytes, code: bytes, *, is_text: bool) -> CompiledModule:
+        """Compile, link and keep a module.
+
+        Args:
+            key: What to know it by; the caller chooses it by content.
+            code: A wasm binary, or WAT text.
+            is_text: Whether it is WAT.
+
+        Raises:
+            GuestSyntaxError: It is not a valid module, or imports what there is not.
+            MemoryLimitExceeded: It is larger than a module may be.
+        """
+        module = compile_module(self._engine, code, is_text=is_text)
+        with self._lock:
+            self._drop(key)
+            self._modules[key] = module
+            self._bytes += module.size
+            while len(self._modules) > 1 and (len(self._modules) > _MAX_MODULES or self._bytes > _MAX_CACHED_BYTES):
+                self._drop(next(iter(self._modules)))
+        return module
+
+    def forget(self, key: bytes) -> None:
+        """Drop a module; runs in progress keep it until they end."""
+        with self._lock:
+            self._drop(key)
+
+    def _drop(self, key: bytes) -> None:
+        module = self._modules.pop(key, None)
+        if module is not None:
+            self._bytes -= module.size
+
+
+def compile_module(engine: Engine, code: bytes, *, is_text: bool) -> CompiledModule:
+    """Compile and link one module; see `ModuleCache.compile`."""
+    if len(code) > MAX_MODULE_BYTES:
+        raise MemoryLimitExceeded(
+            f"a module of {len(code)} bytes is larger than {MAX_MODULE_BYTES}", "code", "strip it, or split it"
+        )
+    try:
+        binary = bytes(wasmtime.wat2wasm(code)) if is_text else code
+        if not binary.startswith(b"\0asm"):
+            raise GuestSyntaxError(
+                "the code is not a WebAssembly module: it does not begin with '\\0asm'",
+                "byte 0",
+                "pass the bytes of a .wasm file, or use the language 'wat' for text",
+            )
+        module = wasmtime.Module(engine.engine, binary)
+    except wasmtime.WasmtimeError as error:
+        raise _invalid(str(error), is_text=is_text) from None
+    missing = [f"{i.module}.{i.name}" for i in module.imports if not engine.provides(i.module, i.name)]
+    if missing:
+        raise GuestSyntaxError(
+            f"the module imports what there is not: {', '.join(missing[:5])}"
+            + (f" and {len(missing) - 5} more" if len(missing) > 5 else ""),
+            f"import {missing[0]}",
+            f"only functions of {wasi.MODULE} can be imported",
+        )
+    try:
+        pre = engine.linker.instantiate_pre(module)
+    except wasmtime.WasmtimeError as error:
+        raise _invalid(str(error), is_text=False) from None
+    functions, others, minimum_bytes = _exports(module)
+    return CompiledModule(
+        pre=address(pre),
+        functions=functions,
+        other_functions=tuple(others),
+        uses_wasi=bool(module.imports),
+        is_reactor="_initialize" in functions and "_start" not in functions and not functions["_initialize"].slots,
+        minimum_bytes=minimum_bytes,
+        size=len(binary),
+        owner=pre,
+    )
+
+
+def _invalid(message: str, *, is_text: bool) -> GuestSyntaxError:
+    """Make one sentence and a place of what Wasmtime says."""
+    message = message[:_MAX_MESSAGE]
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    where = ""
+    if match := _WAT_PLACE.search(message):
+        where = match[1]
+    elif match := _OFFSET.search(message):
+        where = f"byte {int(match[1], 0)}"
+    causes = lines[lines.index("Caused by:") + 1 :] if "Caused by:" in lines else lines[:1]
+    what = re.sub(r"^\d+: ", "", causes[-1]) if causes else "it does not compile"
+    what = re.sub(r"\s*\(at offset [^)]*\)$|^Invalid input WebAssembly code at offset \d+: ", "", what)
+    kind = "text" if is_text and "<anon>" in message else "module"
+    return GuestSyntaxError(f"not a valid WebAssembly {kind}: {what}", where, "", {"log": message})
+
+
+def _exports(module: wasmtime.Module) -> tuple[dict[str, Function], list[str], int]:
+    """Read the export types, no more of them than `MAX_EXPORTS`.
+
+    Through the bindings, because the package's own properties build an object for
+    each and cannot name a v128.
+    """
+    functions: dict[str, Function] = {}
+    others: list[str] = []
+    minimum_bytes = 0
+    room = _MAX_NAMES_BYTES
+    vector = ffi.wasm_exporttype_vec_t(0, None)
+    ffi.wasmtime_module_exports(module.ptr(), byref(vector))
+    try:
+        if vector.size > MAX_EXPORTS:
+            raise GuestSyntaxError(
+                f"the module exports {vector.size} items", "exports", f"export at most {MAX_EXPORTS}"
+            )
+        for index in range(vector.size):
+            item = vector.data[index]
+            name_bytes = ffi.wasm_exporttype_name(item).contents
+            room -= name_bytes.size
+            if room < 0:
+                raise GuestSyntaxError("the names of the module's exports are too long", "exports", "shorten them")
+            name = ffi.to_str(name_bytes) if name_bytes.size else ""
+            kind = ffi.wasm_exporttype_type(item)
+            sort = int(ffi.wasm_externtype_kind(kind))
+            if sort == _FUNC:
+                function = _function(name, ffi.wasm_externtype_as_functype(kind))
+                if function is None:
+                    others.append(name)
+                else:
+                    functions[name] = function
+            elif sort == _MEMORY:
+                memory = cast(ffi.wasm_externtype_as_memorytype(kind), POINTER(ffi.wasm_memorytype_t))
+                minimum_bytes = ffi.wasmtime_memorytype_minimum(memory) * PAGE_BYTES
+    finally:
+        ffi.wasm_exporttype_vec_delete(byref(vector))
+    return functions, others, minimum_bytes
+
+
+def _function(name: str, kind: Any) -> Function | None:
+    """Return what the type says, or None if a parameter or result is not a number."""
+    sides: list[tuple[str, ...]] = []
+    for side in (ffi.wasm_functype_params(kind), ffi.wasm_functype_results(kind)):
+        vector = side.contents
+        kinds = [_KINDS.get(int(ffi.wasm_valtype_kind(vector.data[index]))) for index in range(vector.size)]
+        if None in kinds:
+            return None
+        sides.append(tuple(kind for kind in kinds if kind is not None))
+    parameters, results = sides
+    return Function(
+        name=name.encode(),
+        parameters=parameters,
+        results=results,
+        argument_bytes=len(parameters) * VALUE_BYTES,
+        result_bytes=len(results) * VALUE_BYTES,
+        slots=max(len(parameters), len(results)),
+    )

@@ -1,0 +1,192 @@
+"""The WebAssembly runtime: modules, WAT, C and record programs, in a jailed engine process per principal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from typing import Final
+
+from runvisor.actors.jail.probe import probe_jail
+from runvisor.actors.jail.spec import LAYERS
+from runvisor.actors.runtime import Load, PoolSize, Probe
+from runvisor.actors.wasm import sysroot
+from runvisor.actors.wasm.c_compiler import CCompiler
+from runvisor.actors.wasm.executions import Module, ModuleRun, Outcome, on_engine
+from runvisor.actors.wasm.gate import Gate
+from runvisor.actors.wasm.principals import Principals
+from runvisor.actors.wasm.record import RecordPrograms, RecordRun, check_memory
+from runvisor.policies.errors import GuestError, InvalidTask, LimitExceeded
+from runvisor.policies.records import LANGUAGE, RecordInputs
+from runvisor.policies.result import Isolation, Result, Usage
+from runvisor.policies.task import Task
+from runvisor.policies.trust import Grant
+
+_LAYERS: Final = ("wasm memory sandbox", "WASI with nothing granted", *LAYERS)
+_ENFORCED: Final = ("memory_bytes", "timeout_s", "output_bytes", "disk_bytes", "processes")
+_NO_COMPILER: Final = f"C needs the compiler in the package ziglang: {sysroot.REMEDY}"
+
+
+class WasmRuntime:
+    """Fresh stores in engine processes that no two principals share.
+
+    ``wasm/module`` runs the languages ``wasm``, ``wat`` and ``c``; ``wasm/record``
+    runs ``c-record``.
+
+    Args:
+        size: ``maximum`` bounds the executions at once.
+    """
+
+    name = "wasm"
+
+    def __init__(self, size: PoolSize | None = None) -> None:
+        size = size or PoolSize()
+        self._gate = Gate(size)
+        self._engines = Principals(size)
+        self._compiler = CCompiler()
+        self._programs = RecordPrograms(self._compiler)
+
+    def probe(self) -> Probe:
+        """See `Runtime.probe`: tries the jail, and a tiny module of ours."""
+        probe = probe_jail(self.name)
+        if not probe.available:
+            return probe
+        try:
+            found = _try_wasmtime()
+        except Exception as error:  # whatever a broken library raises, it cannot run here
+            detail = f"wasmtime does not run: {type(error).__name__}: {error}"
+            return Probe(self.name, False, detail, "pip install --force-reinstall wasmtime")
+        missing = () if sysroot.find_ziglang() else (("record", _NO_COMPILER),)
+        note = "; no C compiler" if missing else ""
+        return Probe(self.name, True, f"wasmtime {found}; {probe.detail}{note}", "", missing)
+
+    def start(self) -> None:
+        """See `Runtime.start`."""
+        self._engines.start()
+
+    def execute(self, task: Task, variant: str, grant: Grant, on_started: Callable[[], None]) -> Result:
+        """See `Runtime.execute`. The clock of ``timeout_s`` runs while the guest does, not while it is compiled.
+
+        Raises:
+            InvalidTask: The task is not for this variant, or its inputs do not fit the module.
+            ConfigError: C is asked for and its compiler is not installed.
+            CapacityError: No place, engine or compiler came free in time.
+            WorkerError: Our side failed.
+        """
+        languages = _LANGUAGES.get(variant, ())
+        if task.language not in languages:
+            raise InvalidTask(
+                f"wasm/{variant} does not run {task.language}", "language", f"use {', '.join(languages) or 'a variant'}"
+            )
+        asked = time.perf_counter()
+        with self._gate:
+            queue_s = time.perf_counter() - asked
+            try:
+                if variant == "record":
+                    outcome, bytes_in = self._run_records(task, grant, on_started)
+                else:
+                    outcome, bytes_in = self._run_module(task, grant, on_started)
+            except (GuestError, LimitExceeded) as error:
+                outcome, bytes_in = Outcome(error=error, was_cold=True), len(task.code)
+        return self._result(task, variant, grant, outcome, queue_s, bytes_in)
+
+    def load(self) -> Load:
+        """See `Runtime.load`."""
+        return self._gate.load()
+
+    def close(self) -> None:
+        """See `Runtime.close`."""
+        self._engines.close()
+        self._compiler.close()
+
+    def _run_module(self, task: Task, grant: Grant, on_started: Callable[[], None]) -> tuple[Outcome, int]:
+        was_compiled = False
+        if task.language == "c":
+            code = self._compiler.get(task.source, "program")
+            if code is None:
+                was_compiled, code = True, self._compiler.compile(task.source, "program")
+            module = Module.of(code, is_text=False)
+        elif task.language == "wat":
+            module = Module.of(task.source, is_text=True)
+        elif isinstance(task.code, bytes):
+            module = Module.of(task.code, is_text=False)
+        else:
+            raise InvalidTask("a wasm module is bytes, not text", "code", "pass bytes, or use the language 'wat'")
+        run = ModuleRun(module, task.inputs, grant.permissions, on_started)
+        outcome = on_engine(self._engines, grant.principal, grant.permissions.memory_bytes, run)
+        return (replace(outcome, was_cold=True) if was_compiled else outcome), len(task.code) + run.input_bytes
+
+    def _run_records(self, task: Task, grant: Grant, on_started: Callable[[], None]) -> tuple[Outcome, int]:
+        inputs = RecordInputs.of(task.inputs)
+        program, unit = self._programs.parse(task.source, inputs.records.dtype)
+        program.initial_state(inputs.state)  # refuses what does not fit before anything is compiled
+        check_memory(program, inputs, grant.permissions.memory_bytes)
+        module, was_compiled = self._programs.compile(unit)
+        run = RecordRun(program, module, inputs, grant.permissions, on_started)
+        outcome = on_engine(self._engines, grant.principal, run.memory_bytes, run)
+        bytes_in = len(task.code) + inputs.records.nbytes
+        return (replace(outcome, was_cold=True) if was_compiled else outcome), bytes_in
+
+    def _result(
+        self, task: Task, variant: str, grant: Grant, outcome: Outcome, queue_s: float, bytes_in: int
+    ) -> Result:
+        return Result(
+            isolation=_isolation(
+                grant.principal,
+                grant.narrowed,
+                outcome.was_alone,
+                variant == "module",
+                grant.permissions.instructions is not None,
+            ),
+            value=outcome.value,
+            stdout=outcome.stdout.decode(errors="replace") if outcome.stdout else "",
+            stderr=outcome.stderr.decode(errors="replace") if outcome.stderr else "",
+            error=outcome.error,
+            usage=Usage(
+                wall_s=outcome.wall_s,
+                queue_s=queue_s,
+                cpu_s=outcome.cpu_s,
+                peak_memory_bytes=outcome.memory_bytes,
+                instructions=outcome.instructions,
+                bytes_in=bytes_in,
+                bytes_out=outcome.value_bytes + len(outcome.stdout) + len(outcome.stderr),
+                start_kind="cold" if outcome.was_cold else "warm",
+            ),
+            runtime=self.name,
+            variant=variant,
+            language=task.language,
+        )
+
+
+_LANGUAGES: Final = {"module": ("wasm", "wat", "c"), "record": (LANGUAGE,)}
+
+
+@lru_cache(maxsize=256)
+def _isolation(
+    principal: str, narrowed: tuple[str, ...], was_alone: bool, has_environment: bool, is_metered: bool
+) -> Isolation:
+    enforced = _ENFORCED + ("env",) * has_environment + ("instructions",) * is_metered
+    return Isolation(
+        engine="wasmtime",
+        layers=_LAYERS,
+        limits_enforced=enforced,
+        no_spawn=True,
+        accel="jit",
+        narrowed=narrowed,
+        shared_with=() if was_alone else (f"other executions of {principal} in the same engine process",),
+    )
+
+
+def _try_wasmtime() -> str:
+    """Run a tiny module of ours, and return wasmtime's version."""
+    from importlib.metadata import version
+
+    import wasmtime
+
+    store = wasmtime.Store(wasmtime.Engine())
+    module = wasmtime.Module(store.engine, '(module (func (export "f") (result i32) (i32.const 42)))')
+    function = wasmtime.Instance(store, module, []).exports(store)["f"]
+    if not isinstance(function, wasmtime.Func) or function(store) != 42:
+        raise RuntimeError("it gave a wrong answer")
+    return version("wasmtime")
