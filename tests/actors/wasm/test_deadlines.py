@@ -30,6 +30,21 @@ def test_a_run_that_nobody_began_may_not_go_on() -> None:
     assert not deadlines.may_go_on(0)
 
 
+def test_it_is_calm_when_no_two_ran_at_once_for_a_while() -> None:
+    now = 100.0
+    deadlines = Deadlines(lambda: None, clock=lambda: now)
+    first, second = deadlines.token(), deadlines.token()
+    assert deadlines.is_calm(0, 1.0)
+    deadlines.begin(first, 10.0)
+    assert (deadlines.is_calm(0, 1.0), deadlines.is_calm(1, 1.0)) == (False, True)
+    deadlines.begin(second, 10.0)
+    deadlines.end(first)
+    deadlines.end(second)
+    assert not deadlines.is_calm(0, 1.0)
+    now += 1.0
+    assert deadlines.is_calm(0, 1.0)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.floats(0.001, 0.05), min_size=1, max_size=8))
 def test_every_deadline_moves_the_epochs(timeouts_s: list[float]) -> None:

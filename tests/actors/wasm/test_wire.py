@@ -79,6 +79,21 @@ def test_a_peer_that_takes_nothing_is_given_up_on(ends: tuple[Wire, socket.socke
         wire.send({"data": b"x" * (1 << 19)}, until=time.monotonic() + 5)
 
 
+@pytest.mark.parametrize("asked", [0, 3, 1_000_000])
+def test_an_end_that_stays_awake_gets_the_same_frames(ends: tuple[Wire, socket.socket], asked: int) -> None:
+    """It polls while it may, then sleeps; nothing is lost on the way."""
+    wire, peer = ends
+    polls = iter(range(asked))
+    sender = threading.Timer(0.02, peer.sendall, [encode({"a": 1})])
+    sender.start()
+    assert wire.receive(stay_awake_while=lambda: next(polls, None) is not None) == {"a": 1}
+    sender.join()
+    peer.sendall(encode({"a": 2}))
+    assert wire.receive(stay_awake_while=lambda: True) == {"a": 2}
+    peer.shutdown(socket.SHUT_WR)
+    assert wire.receive(stay_awake_while=lambda: True) is None
+
+
 def test_a_wire_is_usable_after_a_message_that_is_none(ends: tuple[Wire, socket.socket]) -> None:
     wire, peer = ends
     with pytest.raises(ProtocolError):
