@@ -22,7 +22,7 @@ _TOKEN: Final = re.compile(
       | (?P<text>"(?:\\[^\n]|[^"\\\n])*"|'(?:\\[^\n]|[^'\\\n])*')
       | (?P<name>[A-Za-z_$][\w$]*)
       | (?P<number>\.?[0-9](?:[eEpP][+-]|[\w.])*)
-      | (?P<mark>%:%:|%:|<:|:>|<%|%>|\#\#|.)""",
+      | (?P<mark>%:%:|%:|<:|:>|<%|%>|\#\#|->|<<|>>|&&|\|\||[<>=!]=|.)""",
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
 _SPLICE: Final = re.compile(r"\\[ \t\r\f\v]*\n")

@@ -55,8 +55,13 @@ class RunvisorError(Exception):
         return text
 
     def to_wire(self) -> dict[str, Any]:
-        """Return plain data from which `from_wire` rebuilds the same error."""
-        return {"type": type(self).__name__, "args": list(self.args)}
+        """Return plain data from which `from_wire` rebuilds the same error.
+
+        Ray raises an error as a subclass of its own making, whose name and
+        arguments are not ours: the nearest class of ours counts, and its attributes.
+        """
+        name = next(cls.__name__ for cls in type(self).__mro__ if cls.__name__ in ERRORS)
+        return {"type": name, "args": [self.what, self.where, self.remedy, self.details]}
 
     @staticmethod
     def from_wire(data: Mapping[str, Any]) -> RunvisorError:

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Final
 
 import ray
+from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 from ray.exceptions import RayError
 
 from runvisor.policies.errors import ConfigError, RunvisorError
@@ -212,6 +213,9 @@ def _connect(address: str | None) -> bool:
     for name, value in _EMBEDDED_RAY.items():
         os.environ.setdefault(name, value)
     logging.getLogger("ray").setLevel(logging.ERROR)
+    if address is not None:
+        # Ray's own commands do this; its driver, told an address, does not and is turned away.
+        maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     try:
         ray.init(
             address=address or "local",

@@ -85,6 +85,8 @@ def _compile(syscalls: SyscallList) -> bytes:
     names = _FILES + _MEMORY + _SIGNALS_AND_TIME + _PROCESS + _WAITING
     if syscalls == "compiler":
         names = names + _SPAWNING
+    if syscalls == "engine":
+        names = [*names, "memfd_create"]  # Wasmtime shares the pages of a module's initial memory through one
     if syscalls == "bpf":
         names = [*names, "bpf"]
     for name in names:

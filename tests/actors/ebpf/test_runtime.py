@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from runvisor.actors.ebpf import bcc_package, bpf, btf, probe
+from runvisor.actors.ebpf import runtime as runtime_module
 from runvisor.actors.ebpf.runtime import EbpfRuntime
 from runvisor.actors.runtime import PoolSize
 from runvisor.policies.errors import (
@@ -29,7 +30,8 @@ from runvisor.policies.errors import (
     TimeLimitExceeded,
     WorkerCrashed,
 )
-from runvisor.policies.permissions import Permissions
+from runvisor.policies.permissions import MiB, Permissions
+from runvisor.policies.records import parse_program
 from runvisor.policies.result import Result
 from runvisor.policies.task import Task
 from runvisor.policies.trust import Grant, Trust
@@ -191,6 +193,33 @@ def test_a_value_beyond_the_output_limit_is_refused(ask: Ask) -> None:
     source = function("s->xs[r->id & 1023] = ~0ull;", "u64 xs[1024];")
     assert isinstance(ask(source, output_bytes=500).error, OutputLimitExceeded)
     assert ask(source, output_bytes=3000).ok, "zeros take a byte each"
+
+
+@pytest.mark.kernel
+def test_a_value_that_cannot_fit_is_refused_before_anything_starts(runtime: EbpfRuntime) -> None:
+    task = Task(function("s->xs[0] = 1;", "u8 xs[2000000];"), "c-record", {"records": np.zeros(2, EVENT)})
+    result = runtime.execute(task, "record", GRANT, lambda: pytest.fail("it started"))
+    assert isinstance(result.error, OutputLimitExceeded)
+
+
+@pytest.mark.kernel
+def test_an_executor_out_of_memory_is_the_tasks_error_and_is_replaced(own: tuple[EbpfRuntime, Ask]) -> None:
+    runtime, ask = own
+    ask(GOOD).unwrap()
+    (kept,) = runtime._tiers["bpf+perfmon"]._kept
+    kept.executor._child.limit_memory(0)
+    source = function("s->xs[r->id & 1023] = 1;", "u64 xs[4194304];")
+    assert isinstance(ask(source, output_bytes=64 * MiB).error, MemoryLimitExceeded | GuestSyntaxError)
+    assert ask(GOOD).ok
+
+
+@pytest.mark.kernel
+def test_words_for_an_executor_that_ran_out_of_memory(runtime: EbpfRuntime) -> None:
+    program = parse_program(GOOD, EVENT)
+    with pytest.raises(GuestSyntaxError, match="too many paths"):
+        runtime_module._value({"op": "out of memory", "loading": True}, program, GRANT)
+    with pytest.raises(MemoryLimitExceeded):
+        runtime_module._value({"op": "out of memory", "loading": False}, program, GRANT)
 
 
 @pytest.mark.kernel
