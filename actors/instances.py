@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
 from typing import Final, Generic, TypeVar
 
 from runvisor.actors.runtime import Load, PoolSize
@@ -21,6 +22,7 @@ T = TypeVar("T")
 _REFILL_THREADS: Final = 2
 _MAX_FAILURES: Final = 3
 _RETRY_S: Final = 0.2
+_GRACE_S: Final = 0.002
 
 
 class InstancePool(Generic[T]):
@@ -46,7 +48,7 @@ class InstancePool(Generic[T]):
         self._size = size
         self._changed = threading.Condition()
         self._idle: deque[T] = deque()
-        self._spent: deque[T] = deque()
+        self._spent: SimpleQueue[T | None] = SimpleQueue()
         self._busy = 0
         self._making = 0
         self._waiting = 0
@@ -64,8 +66,8 @@ class InstancePool(Generic[T]):
         first = self._make()
         with self._changed:
             self._idle.append(first)
-        for number in range(_REFILL_THREADS):
-            thread = threading.Thread(target=self._refill, name=f"refill-{number}", daemon=True)
+        for work in (self._bury, *[self._refill] * _REFILL_THREADS):
+            thread = threading.Thread(target=work, name="instances", daemon=True)
             thread.start()
             self._threads.append(thread)
 
@@ -87,9 +89,7 @@ class InstancePool(Generic[T]):
         try:
             yield instance
         finally:
-            with self._changed:
-                self._spent.append(instance)
-                self._changed.notify_all()
+            self._spent.put(instance)  # takes no lock of ours: the caller's answer is on its way
 
     def load(self) -> Load:
         """Return how busy it is."""
@@ -102,12 +102,11 @@ class InstancePool(Generic[T]):
             idle = list(self._idle)
             self._idle.clear()
             self._changed.notify_all()
+        self._spent.put(None)
         for thread in self._threads:
             thread.join(timeout=30)
         for instance in idle:
             self._destroy(instance)
-        while self._spent:
-            self._destroy(self._spent.popleft())
 
     def _take(self, wait_s: float) -> T:
         deadline = time.monotonic() + wait_s
@@ -153,21 +152,24 @@ class InstancePool(Generic[T]):
             return ready < max(1, self._size.minimum // 2)
         return ready < max(self._size.minimum, self._waiting)
 
+    def _bury(self) -> None:
+        """Destroy what was lent, a moment later: destroying and refilling would delay the answer."""
+        while (instance := self._spent.get()) is not None:
+            if not self._waiting:
+                time.sleep(_GRACE_S)
+            self._destroy(instance)
+            with self._changed:
+                self._busy -= 1
+                self._changed.notify_all()
+
     def _refill(self) -> None:
         while True:
             with self._changed:
-                while not self._closed and not self._spent and not self._wanted():
+                while not self._closed and not self._wanted():
                     self._changed.wait()
-                spent = self._spent.popleft() if self._spent else None
-                if spent is None and self._closed:
+                if self._closed:
                     return
-                self._making += spent is None
-            if spent is not None:
-                self._destroy(spent)
-                with self._changed:
-                    self._busy -= 1
-                    self._changed.notify_all()
-                continue
+                self._making += 1
             try:
                 made: T | None = self._make()
                 error: RunvisorError | None = None

@@ -174,6 +174,7 @@ class Slot:
     def __init__(self, hierarchy: Hierarchy, path: Path) -> None:
         self._hierarchy = hierarchy
         self.path = path
+        self._peak_fd: int | None = None
 
     def limit_memory(self, limit_bytes: int) -> None:
         """Bound memory, and swap with it where swap is accounted."""
@@ -194,11 +195,22 @@ class Slot:
         return int((self.path / self._hierarchy.usage_file).read_text())
 
     def peak_bytes(self) -> int | None:
-        """Return its peak, or None on a kernel that keeps none."""
+        """Return its peak, or None on a kernel that keeps none.
+
+        The file stays open between calls: opening it costs ten times the reading.
+        """
         try:
-            return int((self.path / self._hierarchy.peak_file).read_text())
+            if self._peak_fd is None:
+                self._peak_fd = os.open(self.path / self._hierarchy.peak_file, os.O_RDONLY | os.O_CLOEXEC)
+            return int(os.pread(self._peak_fd, 32, 0))
         except OSError:
             return None
+
+    def close(self) -> None:
+        """Give back what it holds open; closing twice is fine."""
+        if self._peak_fd is not None:
+            os.close(self._peak_fd)
+            self._peak_fd = None
 
 
 def count_oom_kills(events: str) -> int:

@@ -89,6 +89,7 @@ class Child:
                 said = os.read(self.stderr_fd, 4000)
             raise SpawnFailed("a sandbox child could not be sealed", "jail", said.decode(errors="replace").strip())
         self._baseline_bytes = self._slot.current_bytes()
+        self._slot.peak_bytes()  # opens the file now rather than when the answer waits for it
         self._baseline_cpu_s = self._cpu_s()
 
     def limit_memory(self, memory_bytes: int) -> None:
@@ -141,6 +142,7 @@ class Child:
         self._closed = True
         self.kill()
         self.channel.close()
+        self._slot.close()
         for fd in (self.stdout_fd, self.stderr_fd, self.pidfd):
             os.close(fd)
 
