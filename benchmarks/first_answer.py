@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 import ray
 
-from benchmarks.measure import interleave, report, summarise
+from benchmarks.measure import Contender, apart, interleave, report, summarise, timed
 from runvisor.actors import registry
 from runvisor.actors.channel.unix import UnixChannel, UnixServer
 from runvisor.actors.runtime import PoolSize
@@ -23,7 +23,7 @@ from runvisor.policies.permissions import Permissions
 from runvisor.policies.task import Task
 from runvisor.policies.trust import Grant, Trust
 
-ROUNDS = 200
+ROUNDS = 150
 RECORDS = 100_000
 WAT = '(module (func (export "main") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1))))'
 RECORD = (
@@ -34,8 +34,12 @@ RECORD = (
 )
 
 
-def job(name: str, code: str, language: str, variant: str, inputs: Any = None, trust: Trust = Trust.UNTRUSTED) -> Any:
-    """Start a runtime and return (it, a call that runs one job)."""
+Parts = tuple[Callable[[], None], Callable[[], None]]
+"""A call, and how to end what it needs."""
+
+
+def job(name: str, code: str, language: str, variant: str, inputs: Any = None, trust: Trust = Trust.UNTRUSTED) -> Parts:
+    """Start a runtime; return a call that runs one job, and its close."""
     runtime = registry.create(name, PoolSize(minimum=6, maximum=16))
     runtime.start()
     permissions = Permissions()
@@ -47,7 +51,26 @@ def job(name: str, code: str, language: str, variant: str, inputs: Any = None, t
             raise result.error
 
     call()
-    return runtime, call
+    return call, runtime.close
+
+
+def python_job() -> Parts:
+    return job("python", "import numpy\n1 + 1", "python", "native")
+
+
+def v8_job() -> Parts:
+    return job("v8", "1 + 1", "javascript", "isolate")
+
+
+def wasm_job() -> Parts:
+    return job("wasm", WAT, "wat", "module", [1, 2])
+
+
+def ebpf_job() -> Parts:
+    records = np.zeros(RECORDS, [("id", "<u4"), ("kind", "<u4"), ("value", "<u8")])
+    random = np.random.default_rng(1)
+    records["kind"], records["value"] = random.integers(0, 8, RECORDS), random.integers(0, 10**6, RECORDS)
+    return job("ebpf", RECORD, "c-record", "record", {"records": records}, Trust.VERIFIED)
 
 
 def jupyter() -> tuple[Callable[[], None], Callable[[], None]]:
@@ -77,37 +100,38 @@ class Idle:
 
 def main() -> None:
     """Measure and report."""
-    records = np.zeros(RECORDS, [("id", "<u4"), ("kind", "<u4"), ("value", "<u8")])
-    random = np.random.default_rng(1)
-    records["kind"], records["value"] = random.integers(0, 8, RECORDS), random.integers(0, 10**6, RECORDS)
-
     os.environ.update(RAY_worker_niceness="0")  # as the supervisor's own Ray: else its no-op would look slow
     ray.init(address="local", include_dashboard=False, log_to_driver=False)
     idle = Idle.remote()
     ray.get(idle.nothing.remote())
-    server = UnixServer(lambda request, emit: emit(request), "bench")
-    channel = UnixChannel(str(server.path), "bench")
-    kernel, stop_kernel = jupyter()
-
-    jobs = {
-        "python, numpy preloaded": job("python", "import numpy\n1 + 1", "python", "native"),
-        "v8 fresh isolate": job("v8", "1 + 1", "javascript", "isolate"),
-        "wasm fresh instance": job("wasm", WAT, "wat", "module", [1, 2]),
-        "ebpf, 100k records": job("ebpf", RECORD, "c-record", "record", {"records": records}, Trust.VERIFIED),
-    }
-    contenders: dict[str, Callable[[], None]] = {name: call for name, (_, call) in jobs.items()}
-    contenders |= {
-        "raw Ray actor no-op": lambda: ray.get(idle.nothing.remote()),
-        "channel round trip": lambda: void(channel.request({"op": "ping"})),
-        "warm Jupyter kernel": kernel,
-        "python -c 'import numpy'": lambda: void(subprocess.run([sys.executable, "-c", "import numpy"], check=True)),
-    }
-    time.sleep(2.0)
-    try:
+    with ExitStack() as stack:
+        stack.callback(ray.shutdown)
+        server = UnixServer(lambda request, emit: emit(request), "bench")
+        stack.callback(server.close)
+        channel = UnixChannel(str(server.path), "bench")
+        stack.callback(channel.close)
+        kernel, stop_kernel = jupyter()
+        stack.callback(stop_kernel)
+        jobs = {
+            "python, numpy preloaded": stack.enter_context(apart(python_job)),
+            "v8 fresh isolate": stack.enter_context(apart(v8_job)),
+            "wasm fresh instance": stack.enter_context(apart(wasm_job)),
+            "ebpf, 100k records": stack.enter_context(apart(ebpf_job)),
+        }
+        contenders: dict[str, Contender] = {
+            **jobs,
+            "raw Ray actor no-op": timed(lambda: ray.get(idle.nothing.remote())),
+            "channel round trip": timed(lambda: void(channel.request({"op": "ping"}))),
+            "warm Jupyter kernel": timed(kernel),
+            "python -c 'import numpy'": timed(
+                lambda: void(subprocess.run([sys.executable, "-c", "import numpy"], check=True))
+            ),
+        }
         times = interleave(
             contenders,
             rounds=ROUNDS,
-            pauses_s={"python, numpy preloaded": 0.05, "v8 fresh isolate": 0.05},
+            # Each begins when the pools have refilled from the one before: refilling takes a core.
+            pauses_s=dict.fromkeys(jobs, 0.12) | {"raw Ray actor no-op": 0.12},
             repeats={"python -c 'import numpy'": 20},
             bursts={
                 "wasm fresh instance": 20,
@@ -116,13 +140,6 @@ def main() -> None:
                 "channel round trip": 20,
             },
         )
-    finally:
-        stop_kernel()
-        channel.close()
-        server.close()
-        for runtime, _ in jobs.values():
-            runtime.close()
-        ray.shutdown()
     bars = {
         "python, numpy preloaded": 2.0,
         "v8 fresh isolate": 2.0,

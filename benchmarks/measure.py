@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+
+Contender = Callable[[int], list[float]]
+"""Makes that many calls in a row and returns the seconds that each took."""
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -35,7 +41,7 @@ class Timing:
 
 
 def interleave(
-    contenders: Mapping[str, Callable[[], None]],
+    contenders: Mapping[str, Contender],
     *,
     rounds: int,
     pauses_s: Mapping[str, float] = {},
@@ -58,11 +64,58 @@ def interleave(
             if number % every:
                 continue
             time.sleep(pauses_s.get(name, 0.0))
-            for _ in range(bursts.get(name, 1)):
-                began = time.perf_counter()
-                call()
-                times[name].append(time.perf_counter() - began)
+            times[name] += call(bursts.get(name, 1))
     return times
+
+
+def timed(call: Callable[[], None]) -> Contender:
+    """Return a contender that times a call in this process."""
+
+    def sample(count: int) -> list[float]:
+        times = []
+        for _ in range(count):
+            began = time.perf_counter()
+            call()
+            times.append(time.perf_counter() - began)
+        return times
+
+    return sample
+
+
+@contextmanager
+def apart(make: Callable[[], tuple[Callable[[], None], Callable[[], None]]]) -> Iterator[Contender]:
+    """Time a call in a process of its own, as a pool has one.
+
+    Args:
+        make: A module-level function, run over there, that returns (the call, how to end it).
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs, make))
+    process.start()
+    assert ours.recv() == "ready"
+
+    def sample(count: int) -> list[float]:
+        ours.send(count)
+        times = ours.recv()
+        assert isinstance(times, list)
+        return times
+
+    try:
+        yield sample
+    finally:
+        ours.send(None)
+        process.join(30)
+
+
+def _serve(pipe: Connection, make: Callable[[], tuple[Callable[[], None], Callable[[], None]]]) -> None:
+    call, end = make()
+    try:
+        pipe.send("ready")
+        while (count := pipe.recv()) is not None:
+            pipe.send(timed(call)(count))
+    finally:
+        end()
 
 
 def quantile_ms(times: Sequence[float], q: float) -> float:

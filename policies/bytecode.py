@@ -138,6 +138,7 @@ def scan(code: bytes, loop: Loop, *, max_instructions: int) -> int:
     calls: list[int] = []
     gates: list[int] = []
     ways: list[tuple[int, ...]] = [()] * len(program)
+    middles: set[int] = set()
     index = 0
     while index < len(program):
         instruction = program[index]
@@ -145,6 +146,7 @@ def scan(code: bytes, loop: Loop, *, max_instructions: int) -> int:
         if instruction.opcode == _LD_IMM64:
             _check_load(program, index)
             width = 2
+            middles.add(index + 1)
         elif instruction.opcode & 7 == 0:
             raise _denied("reads packets with an old load instruction", index)
         ways[index] = tuple(at for at in _ways(instruction, index, width, len(program), loop) if at < len(program))
@@ -161,6 +163,9 @@ def scan(code: bytes, loop: Loop, *, max_instructions: int) -> int:
             "leave the harness as it is",
         )
     _check_calls(calls, loop)
+    for index, ahead in enumerate(ways):
+        if not middles.isdisjoint(ahead):
+            raise _denied("jumps into the middle of an instruction", index)
     return _longest_turn(ways, gates[0])
 
 

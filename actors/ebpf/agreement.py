@@ -16,8 +16,6 @@ NEXT_WORD, END_WORD, BLOCK_WORD = 0, 1, 2
 """Indices in ``skb->cb``: next record, record behind the last, block of the records map."""
 BLOCK_BYTES: Final = 512 * KiB
 """Largest element of the records map: what one run can reach."""
-RECORDS_PER_TURN: Final = 2
-"""Records that one pass of the loop's gate takes; more would only make loading slower."""
 
 
 def block_records(record_bytes: int) -> int:

@@ -140,6 +140,8 @@ def load_socket_filter(code: bytes, *, name: bytes = b"runvisor") -> int:
         return attempt(None)
     except OSError as error:
         first = error
+    if first.errno == errno.E2BIG:  # a million steps: the same again would take as long, and say only this
+        raise VerifierRefusal(errno.E2BIG, "BPF program is too large")
     log = ctypes.create_string_buffer(_LOG_BYTES)
     try:
         return attempt(log)

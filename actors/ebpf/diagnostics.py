@@ -45,7 +45,7 @@ _VERIFIER_SAYS: Final = (
         "store values, not pointers",
     ),
     (
-        r"pointer arithmetic|math between .* pointer|variable stack access|value out of bounds",
+        r"pointer arithmetic|math between .* pointer|variable stack access|be out of bounds",
         "the program computes an address in a way that cannot be proved safe",
         "check an index against the array's size, or mask it, right before it is used",
     ),
@@ -104,6 +104,10 @@ def compiler_error(said: str, *, crashed: bool) -> GuestSyntaxError:
     last = next((line for line in said.splitlines() if line.startswith("LLVM ERROR")), "")
     what = "the compiler gave up on the program" if crashed else "the program does not compile"
     return GuestSyntaxError(what + (f": {last[:_WHAT_CHARACTERS]}" if last else ""), "1:1", "", details)
+
+
+TOO_MANY_PATHS: Final = "BPF program is too large"
+"""What the verifier says of a program that it gives up on."""
 
 
 def verifier_error(log: str) -> GuestSyntaxError:

@@ -15,6 +15,7 @@ from runvisor.actors.channel.frames import MAX_FRAME_BYTES, FrameBuffer, Message
 from runvisor.actors.ebpf.agreement import BLOCK_BYTES
 from runvisor.actors.ebpf.compiler import Artifact
 from runvisor.actors.ebpf.loaded import LoadedProgram, LoadedPrograms, wanted_blocks
+from runvisor.actors.ebpf.placement import Placement
 from runvisor.actors.instances import InstancePool
 from runvisor.actors.jail.child import Child
 from runvisor.actors.jail.spec import JailSpec
@@ -25,12 +26,15 @@ from runvisor.policies.permissions import MiB
 from runvisor.policies.records import RecordProgram, Records
 
 _GUEST: Final = "runvisor.actors.ebpf.executor"
-_MEMORY_BYTES: Final = 512 * MiB
+_MEMORY_BYTES: Final = 1024 * MiB
 """For an executor's maps and the verifier."""
 _START_S: Final = 10.0
 _GRACE_S: Final = 0.25
 """How long past its deadline an executor may take to say so, before it is killed."""
+_SHORT_RUN: Final = 10_000_000
+"""Instructions, at most, in a run that shares its caller's core: some 5 ms."""
 _SHORTEST_S: Final = 0.001
+_EXIT_S: Final = 1.0
 _READ_BYTES: Final = 1 << 16
 _FRESH: Final = 2
 """Executors kept ready for principals that have none yet."""
@@ -51,7 +55,9 @@ class Executor:
         self._channel = child.channel
         self._numbers = itertools.count()
         self._frames = FrameBuffer(max_bytes=MAX_FRAME_BYTES)
+        self._placement = Placement(child.pid)
         self._loaded = LoadedPrograms()
+        self._loading = False
         self._poll = select.poll()
         self._poll.register(child.channel.fileno(), select.POLLIN)
         self.dead = False
@@ -100,7 +106,8 @@ class Executor:
             on_started: Called once, before the executor gets anything of the task.
 
         Returns:
-            The executor's answer; ``{"op": "silent"}`` if it must be killed at the deadline.
+            The executor's answer; ``{"op": "silent"}`` if it must be killed at the deadline,
+            ``{"op": "out of memory"}`` if its cgroup was full.
 
         Raises:
             WorkerCrashed: The process died; ``started`` in the details.
@@ -109,11 +116,16 @@ class Executor:
             raise WorkerCrashed("the executor died while it waited", "ebpf", "", {"started": False})
         on_started()
         self.dead = True
+        is_short = len(records) * artifact.cost <= _SHORT_RUN
         try:
-            answer = self._run(artifact, program, records, state, deadline)
+            with self._placement.on_one_core(is_short):
+                answer = self._run(artifact, program, records, state, deadline)
         except TimeoutError:
             return {"op": "silent"}
         except (OSError, ProtocolError) as error:
+            end = self._child.exit(_EXIT_S)
+            if end is not None and end.oom_killed:
+                return {"op": "out of memory", "loading": self._loading}
             raise WorkerCrashed(f"the executor failed: {error}", "ebpf", "", {"started": True}) from None
         self.dead = False
         return answer
@@ -175,7 +187,9 @@ class Executor:
                 "blocks": blocks,
             }
         )
+        self._loading = True
         answer, fds = self._channel.receive_with_fds(1)
+        self._loading = False
         self._channel.settimeout(None)
         if answer is None:
             raise ProtocolError("it ended within a task", "ebpf")

@@ -29,6 +29,8 @@ class Known:
         fields = sum(_WIDEST_FRAME + len(member.name) + _WIDEST_INTEGER * (member.count or 1) for member in members)
         self.widest_value = 2 * _WIDEST_FRAME + fields
         """No value of the program takes more bytes than this on the wire."""
+        self.narrowest_value = sum(member.count or 1 for member in members)
+        """And none takes fewer: an integer takes a byte."""
 
 
 class Programs:

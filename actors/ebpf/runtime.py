@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Final, Literal
 
 from runvisor.actors.channel.frames import Message
 from runvisor.actors.ebpf import btf
 from runvisor.actors.ebpf.compiler import Artifact, Compiler
-from runvisor.actors.ebpf.diagnostics import verifier_error
+from runvisor.actors.ebpf.diagnostics import TOO_MANY_PATHS, verifier_error
 from runvisor.actors.ebpf.executors import Executors
 from runvisor.actors.ebpf.probe import has_may_goto, jit_is_on, mitigations_are_off, probe_ebpf
 from runvisor.actors.ebpf.programs import Known, Programs
@@ -77,7 +77,6 @@ class EbpfRuntime:
         self._programs = Programs()
         self._kernel_functions: dict[int, int] = {}
         self._loops: Mapping[Tier, Loop] = dict.fromkeys(_CAPABILITIES, loop or "may_goto")
-        self._isolation: Mapping[Tier, Isolation] = {tier: _isolation(tier) for tier in _CAPABILITIES}
         self._closed = False
 
     def probe(self) -> Probe:
@@ -124,17 +123,18 @@ class EbpfRuntime:
             program = known.program
             state = program.initial_state(inputs.state) if inputs.state else b""
             _check_memory(program, inputs, grant)
+            _check_output(known.narrowest_value, grant)
             artifact = self._artifact(known, self._loops[tier], run)
             answer = self._answer(artifact, program, inputs, state, tier, run)
             value = _value(answer, program, grant)
-            _check_output(known, value, grant)
+            if known.widest_value > grant.permissions.output_bytes:
+                _check_output(len(pack(value)), grant)
             run.bytes_out = _COUNT_BYTES + program.state_bytes
         except (GuestError, LimitExceeded, PolicyError) as caught:
             value, error = None, caught
         wall_s = run.elapsed_s()
-        isolation = replace(self._isolation[tier], narrowed=grant.narrowed, shared_with=run.shared_with)
         return Result(
-            isolation=isolation,
+            isolation=_isolation(tier, grant.narrowed, grant.principal if run.was_loaded else None),
             value=value,
             error=error,
             usage=Usage(
@@ -228,10 +228,18 @@ def _loops(has_may_goto: bool, has_iterator: bool) -> Mapping[Tier, Loop]:
     }
 
 
-def _isolation(tier: Tier) -> Isolation:
-    """Say what is in force around every program of a tier."""
+@functools.lru_cache(maxsize=256)
+def _isolation(tier: Tier, narrowed: tuple[str, ...], loaded_for: str | None) -> Isolation:
+    """Say what is in force around a program of a tier.
+
+    Args:
+        tier: Where it ran.
+        narrowed: What the grant took away.
+        loaded_for: The principal for whom it had been loaded before this execution, if it had.
+    """
     kept = " and ".join(sorted(_CAPABILITIES[tier]))
     around = tuple(f"executor: {layer.replace('no capabilities', f'only {kept}')}" for layer in LAYERS)
+    earlier = f"earlier executions of {loaded_for}: the code stays loaded, state and records are reset"
     return Isolation(
         engine="kernel",
         layers=("instruction scan", "kernel verifier", *around),
@@ -239,6 +247,8 @@ def _isolation(tier: Tier) -> Isolation:
         no_spawn=True,
         accel="jit" if jit_is_on() else "",
         hardening_off=_HARDENING_OFF if tier == "bpf+perfmon" else _SPECTRE if mitigations_are_off() else (),
+        narrowed=narrowed,
+        shared_with=() if loaded_for is None else (earlier,),
     )
 
 
@@ -251,7 +261,7 @@ class _Run:
         self.cpu_s: float | None = None
         self.bytes_out = 0
         self.start_kind: StartKind = "warm"
-        self.shared_with: tuple[str, ...] = ()
+        self.was_loaded = False
         self._on_started = on_started
         self._began: float | None = None
         self._queued_before = 0.0
@@ -275,12 +285,9 @@ class _Run:
 
     def note(self, answer: Message) -> None:
         """Take the counts out of an executor's answer."""
-        if answer.get("start_kind") == "cold":
+        self.was_loaded = answer.get("start_kind") == "warm"
+        if not self.was_loaded:
             self.start_kind = "cold"
-        else:
-            self.shared_with = (
-                f"earlier executions of {self.grant.principal}: the code stays loaded, state and records are reset",
-            )
         if isinstance(answer.get("cpu_s"), float):
             self.cpu_s = answer["cpu_s"]
 
@@ -297,12 +304,12 @@ def _check_memory(program: RecordProgram, inputs: RecordInputs, grant: Grant) ->
         )
 
 
-def _check_output(known: Known, value: Value, grant: Grant) -> None:
-    """Refuse a value beyond the limit; it is only measured where it could be."""
+def _check_output(size: int, grant: Grant) -> None:
+    """Refuse a value beyond the limit."""
     limit = grant.permissions.output_bytes
-    if known.widest_value > limit and (size := len(pack(value))) > limit:
+    if size > limit:
         raise OutputLimitExceeded(
-            f"the state takes {size} bytes as a value, more than {limit}",
+            f"the state takes {size} bytes or more as a value, more than {limit}",
             "output_bytes",
             "raise output_bytes, or keep less state",
         )
@@ -323,6 +330,8 @@ def _value(answer: Message, program: RecordProgram, grant: Grant) -> Value:
         raise verifier_error(str(answer["log"]))
     if kind in ("late", "silent"):
         raise _late(grant)
-    if kind == "no memory":
+    if kind == "out of memory" and answer["loading"]:  # maps are refused, not killed for: it was the verifier
+        raise verifier_error(TOO_MANY_PATHS)
+    if kind in ("no memory", "out of memory"):
         raise MemoryLimitExceeded("the kernel has no memory for the program's maps", "memory_bytes", "keep less state")
     raise WorkerCrashed(f"the executor failed: {answer.get('what', kind)}", "ebpf", "", {"started": True})

@@ -35,9 +35,9 @@ def call(number: int, source: int = 0) -> bytes:
     return one(0x85, source, immediate=number)
 
 
-def with_may_goto(body: Code = (), gate: Code = GATE, before: Code = ()) -> bytes:
-    """Return a program as the harness makes them: maps, a gate, the body, a jump back to the gate."""
-    loop = [*gate, *body]
+def with_may_goto(body: Code = (), gate: Code = (), before: Code = ()) -> bytes:
+    """Return a program as the harness makes them: maps, a gate to the end, the body, a jump back to the gate."""
+    loop = [*(gate or [one(0xE5, offset=len(body) + 1)]), *body]
     return b"".join([*MAPS, *before, *loop, one(0x05, offset=-len(loop) - 1), EXIT])
 
 
@@ -181,6 +181,12 @@ def test_a_loop_before_the_gate_is_refused() -> None:
 def test_a_jump_back_from_which_the_gate_can_be_missed_is_refused() -> None:
     with pytest.raises(GuestSyntaxError, match="loop"):
         check(with_may_goto([one(0x15, offset=-3)], before=[NOTHING, one(0x15, offset=1)]))
+
+
+def test_a_jump_into_the_middle_of_an_instruction_is_denied() -> None:
+    check(with_may_goto([one(0x15, offset=2), *load(0, -5), NOTHING]))
+    with pytest.raises(CapabilityDenied, match="middle"):
+        check(with_may_goto([one(0x15, offset=1), *load(0, -5), NOTHING]))
 
 
 @pytest.mark.parametrize("offset", [-100, 100, 32767, -32768])

@@ -66,3 +66,14 @@ def ask(runtime: EbpfRuntime) -> Asker:
 def asker() -> type[Asker]:
     """Make a way to run programs on another runtime."""
     return Asker
+
+
+@pytest.fixture
+def own(runtime: EbpfRuntime, asker: type[Asker]) -> Iterator[tuple[EbpfRuntime, Asker]]:
+    """A runtime that a test may break (the shared one has found out that the kernel can)."""
+    mine = EbpfRuntime(PoolSize(minimum=1, maximum=2, wait_s=0.3))
+    try:
+        mine.start()
+        yield mine, asker(mine)
+    finally:
+        mine.close()
