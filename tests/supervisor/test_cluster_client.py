@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,32 +31,28 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path), "RAY_worker_niceness": "0"}
+    folder = tempfile.mkdtemp(prefix="rv-", dir="/tmp")  # short: a socket's path has at most 107 bytes
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path), "TMPDIR": folder, "RAY_worker_niceness": "0"}
     command = [*RAY, "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=2"]
-    command += ["--include-dashboard=false", "--disable-usage-stats", f"--temp-dir=/tmp/ray-{port}"]
-    log = (tmp_path / "head.log").open("w+")
-    head = subprocess.Popen(command, env=environment, stdout=log, stderr=log, text=True)
+    command += ["--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={folder}/ray"]
+    head = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert head.stdout is not None
     try:
+        assert any("Ray runtime started" in line for line in head.stdout), "the head node did not start"
         yield f"127.0.0.1:{port}", environment
     finally:
         head.terminate()
         head.wait(timeout=60)
-        log.close()
-        subprocess.run(["rm", "-rf", f"/tmp/ray-{port}"], check=False)
+        head.stdout.close()
+        shutil.rmtree(folder, ignore_errors=True)  # the pools died with their node and could not
 
 
 def test_two_clients_one_after_the_other_share_one_supervisor(cluster: tuple[str, dict[str, str]]) -> None:
     address, environment = cluster
     program = (
-        "import json, sys, time\n"
+        "import json, sys\n"
         "from runvisor import Supervisor\n"
-        "from runvisor.policies.errors import ConfigError\n"
-        "for attempt in range(60):\n"
-        "    try:\n"
-        "        sv = Supervisor.start(sys.argv[1])\n"
-        "        break\n"
-        "    except ConfigError:\n"
-        "        time.sleep(1)  # the head node is still starting\n"
+        "sv = Supervisor.start(sys.argv[1])\n"
         "result = sv.run('20 + 22', 'javascript')\n"
         "tree = sv.describe()\n"
         "sv.close()\n"

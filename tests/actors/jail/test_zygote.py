@@ -215,9 +215,10 @@ def test_a_guest_module_that_does_not_import_is_a_clear_error() -> None:
 def test_a_killed_host_leaves_no_process_and_no_cgroup(tmp_path: Path) -> None:
     before = set(find_hierarchy().parent.glob("runvisor-*"))
     program = (
-        "from runvisor.actors.jail.zygote import Zygote; from runvisor.actors.jail.spec import JailSpec; import time\n"
+        "import signal; from runvisor.actors.jail.zygote import Zygote\n"
+        "from runvisor.actors.jail.spec import JailSpec\n"
         f"z = Zygote(JailSpec('prisoner', 'actors.jail.prisoner', import_from=({TESTS_FOLDER!r},))); z.start()\n"
-        "c = z.spawn(memory_bytes=1 << 26); print(c.pid, z._process.pid, flush=True); time.sleep(60)\n"
+        "c = z.spawn(memory_bytes=1 << 26); print(c.pid, z._process.pid, flush=True); signal.pause()\n"
     )
     host = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert host.stdout is not None
