@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from runvisor.actors.jail import kernel
@@ -15,30 +15,38 @@ _VERSION_3: Final = 0x20080522
 _LAST: Final = 63
 
 
-def drop_privileges(uid: int, kept: Iterable[str] = ()) -> None:
-    """Become ``uid`` for good, with no capability but ``kept``.
+def become(uid: int, kept: Collection[str] = ()) -> None:
+    """Take a user and group id for good.
 
     Every thread of the process changes its uid (glibc sees to that), which
     empties its capabilities too; ``kept`` ones stay with the calling thread only.
 
     Args:
         uid: The user and group id to take; not 0.
-        kept: Names from `NUMBERS`.
+        kept: Names from `NUMBERS` that `drop_capabilities` is going to keep.
     """
+    if kept:
+        kernel.prctl(kernel.PR_SET_KEEPCAPS, 1)
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+
+
+def drop_from_bounding_set(kept: Iterable[str] = ()) -> None:
+    """Let no later exec gain a capability but ``kept``; to be called before the uid changes."""
     numbers = [NUMBERS[name] for name in kept]
     for number in range(_LAST + 1):
         if number not in numbers:
             try:
                 kernel.prctl(kernel.PR_CAPBSET_DROP, number)
-            except OSError:  # beyond this kernel's last capability
+            except OSError:  # beyond this kernel's last capability, or there is none to lose
                 break
     kernel.prctl(kernel.PR_CAP_AMBIENT, kernel.PR_CAP_AMBIENT_CLEAR_ALL)
-    if numbers:
-        kernel.prctl(kernel.PR_SET_KEEPCAPS, 1)
-    os.setgroups([])
-    os.setresgid(uid, uid, uid)
-    os.setresuid(uid, uid, uid)
-    mask = sum(1 << number for number in numbers)
+
+
+def drop_capabilities(kept: Iterable[str] = ()) -> None:
+    """Give up every capability of the calling thread but ``kept``."""
+    mask = sum(1 << NUMBERS[name] for name in kept)
     low, high = mask & 0xFFFFFFFF, mask >> 32
     header = struct.pack("<Ii", _VERSION_3, 0)
     data = struct.pack("<6I", low, low, 0, high, high, 0)

@@ -176,8 +176,9 @@ class Slot:
         self.path = path
         self._peak_fd: int | None = None
 
-    def limit_memory(self, limit_bytes: int) -> None:
-        """Bound memory, and swap with it where swap is accounted."""
+    def limit_memory(self, limit_bytes: int, *, final: bool) -> None:
+        """Bound memory, and swap with it where swap is accounted; may be called again, final or not."""
+        del final
         h = self._hierarchy
         # On v1 the limit with swap may never be below the one without: it goes first when
         # both rise and last when both sink, and the write that is out of turn fails.

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import threading
 import time
 from dataclasses import dataclass
-from typing import Final
+from pathlib import Path
+from typing import Final, Protocol
 
 from runvisor.actors.channel.frames import FrameSocket, Message
-from runvisor.actors.jail.cgroups import Slot
 from runvisor.actors.jail.uids import UIDS
 from runvisor.policies.errors import ProtocolError, SpawnFailed, WorkerCrashed
 from runvisor.policies.permissions import MiB
@@ -20,6 +21,7 @@ from runvisor.policies.permissions import MiB
 READY_TIMEOUT_S: Final = 20.0
 _EXIT_TIMEOUT_S: Final = 5.0
 _SLACK_BYTES: Final = 16 * MiB
+_MAX_FOLDERS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,26 @@ class ChildUsage:
     peak_memory_bytes: int | None
 
 
+class MemoryBound(Protocol):
+    """What holds one child to its memory: its cgroup, or its own limits."""
+
+    def limit_memory(self, limit_bytes: int, *, final: bool) -> None:
+        """Set the bound; one that is not final may rise."""
+        ...
+
+    def current_bytes(self) -> int:
+        """Return what counts against it now."""
+        ...
+
+    def peak_bytes(self) -> int | None:
+        """Return the most that ever counted, or None if that is not known."""
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds open."""
+        ...
+
+
 class Child:
     """One sealed instance, seen from the host. Serves one task, then `close`.
 
@@ -52,12 +74,18 @@ class Child:
         stdout_fd: Read end of its stdout, non-blocking.
         stderr_fd: Read end of its stderr, non-blocking.
         pidfd: Readable when it has exited.
+        layers: What is in force around it, as it found when it was sealed.
+        folders: Descriptors of the folders behind its /in, /out and each staged place.
+        scratch: The host folder it writes in, where it has no mounts of its own.
     """
 
-    def __init__(self, number: int, pid: int, uid: int, fds: list[int], slot: Slot) -> None:
+    def __init__(self, number: int, pid: int, uid: int, fds: list[int], slot: MemoryBound, scratch: str = "") -> None:
         self.number = number
         self.pid = pid
         self.uid = uid
+        self.layers: tuple[str, ...] = ()
+        self.folders: list[int] = []
+        self.scratch = scratch
         self.channel = FrameSocket(socket.socket(fileno=fds[0]))
         self.stdout_fd, self.stderr_fd, self.pidfd = fds[1:]
         self._slot = slot
@@ -66,7 +94,7 @@ class Child:
         self._closed = False
         self._baseline_bytes = 0
         self._baseline_cpu_s = 0.0
-        self._memory_bytes = 0
+        self._memory_limit = (0, False)
         for fd in (self.stdout_fd, self.stderr_fd):
             os.set_blocking(fd, False)
 
@@ -78,7 +106,7 @@ class Child:
         """
         self.channel.settimeout(timeout_s)
         try:
-            message = self.channel.receive()
+            message, self.folders = self.channel.receive_with_fds(_MAX_FOLDERS)
         except (OSError, ProtocolError):
             message = None
         self.channel.settimeout(None)
@@ -88,25 +116,30 @@ class Child:
             with contextlib.suppress(OSError):
                 said = os.read(self.stderr_fd, 4000)
             raise SpawnFailed("a sandbox child could not be sealed", "jail", said.decode(errors="replace").strip())
+        self.layers = tuple(message["layers"])
         self._baseline_bytes = self._slot.current_bytes()
         self._slot.peak_bytes()  # opens the file now rather than when the answer waits for it
         self._baseline_cpu_s = self._cpu_s()
 
-    def limit_memory(self, memory_bytes: int) -> None:
-        """Let the child's cgroup grow by ``memory_bytes`` (and a fixed slack) beyond its warm state.
+    def limit_memory(self, memory_bytes: int, *, final: bool = True) -> None:
+        """Let the child grow by ``memory_bytes`` (and a fixed slack) beyond its warm state.
+
+        Args:
+            memory_bytes: The limit.
+            final: Not to be raised again; only a final limit holds where there is no cgroup.
 
         Raises:
             WorkerCrashed: The limit cannot be set; nothing must run without it.
         """
-        if memory_bytes == self._memory_bytes:
+        if (memory_bytes, final) == self._memory_limit:
             return
         try:
-            self._slot.limit_memory(self._baseline_bytes + memory_bytes + _SLACK_BYTES)
+            self._slot.limit_memory(self._baseline_bytes + memory_bytes + _SLACK_BYTES, final=final)
         except OSError as error:
             raise WorkerCrashed(
-                f"the memory limit cannot be set: {error.strerror}", "cgroup", "", {"started": False}
+                f"the memory limit cannot be set: {error.strerror}", "memory", "", {"started": False}
             ) from None
-        self._memory_bytes = memory_bytes
+        self._memory_limit = (memory_bytes, final)
 
     def usage(self) -> ChildUsage:
         """Return what a living child has used since it was ready, in all its threads."""
@@ -143,8 +176,10 @@ class Child:
         self.kill()
         self.channel.close()
         self._slot.close()
-        for fd in (self.stdout_fd, self.stderr_fd, self.pidfd):
+        for fd in (self.stdout_fd, self.stderr_fd, self.pidfd, *self.folders):
             os.close(fd)
+        if self.scratch:
+            shutil.rmtree(self.scratch, ignore_errors=True)
 
     def note_exit(self, message: Message | None) -> None:
         """Record the zygote's word of the child's end (called by the zygote's reader)."""
@@ -158,3 +193,11 @@ class Child:
             )
         UIDS.give_back(self.uid)
         self._exited.set()
+
+
+def process_of(pidfd: int) -> int:
+    """Return the id, in this process's own pid namespace, of the process behind a pidfd (pidfd_open in section 2)."""
+    for line in Path(f"/proc/self/fdinfo/{pidfd}").read_text().splitlines():
+        if line.startswith("Pid:"):
+            return int(line.split()[1])
+    raise SpawnFailed("a sandbox child ended before it was seen", "jail")

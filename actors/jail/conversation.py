@@ -1,7 +1,7 @@
-"""One task with one child: send it, gather what it prints, end it at its bounds.
+"""Talking with a child: send it work, gather what it prints and answers, end it at its bounds.
 
-Nothing the child sends can make the host wait past the deadline or hold more
-than the bounds: every descriptor is read without blocking.
+Nothing the child sends, or refuses to take, can make the host wait past the
+deadline or hold more than the bounds: every descriptor is used without blocking.
 """
 
 from __future__ import annotations
@@ -9,23 +9,29 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from runvisor.actors.channel.frames import FrameBuffer, Message
+from runvisor.actors.channel.frames import FrameBuffer, Message, encode
 from runvisor.actors.jail.child import Child, ChildExit, ChildUsage
+from runvisor.actors.runtime import Watch
 from runvisor.policies.errors import ProtocolError, WorkerCrashed
 
 _READ_BYTES: Final = 1 << 16
+_INTERRUPT_AGAIN_S: Final = 0.1
 
-End = Literal["reply", "timeout", "output", "reply too large", "exit"]
+End = Literal["reply", "timeout", "output", "reply too large", "exit", "cancelled"]
+Kind = Literal["task", "open", "cell"]
+"""What is asked of the child: a task says that it started and answers; a session says that
+it is open; a cell of it answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What one conversation may take."""
+    """What one exchange may take."""
 
     timeout_s: float
     output_bytes: int
@@ -48,124 +54,236 @@ class Transcript:
     """Set when the child died of itself."""
 
 
-def converse(child: Child, task: Mapping[str, Any], bounds: Bounds, on_started: Callable[[], None]) -> Transcript:
+def converse(
+    child: Child, task: Mapping[str, Any], bounds: Bounds, watch: Watch, shared: Sequence[int] = ()
+) -> Transcript:
     """Send a task and gather the outcome; the child is not to be used again.
 
     Args:
         child: A sealed child that waits.
         task: The frame for it.
         bounds: When to end it.
-        on_started: Called once, when the child has acknowledged the task.
+        watch: Told of the start and of output; a cancellation kills the child at once.
+        shared: Descriptors for the child, sent beside the frame.
 
     Raises:
         WorkerCrashed: The child was dead before it acknowledged the task; nothing ran.
     """
-    began = time.monotonic()
-    deadline = began + bounds.timeout_s
-    try:
-        child.channel.send(task)
-    except OSError:
-        raise _died_waiting(child) from None
-    gathering = _Gathering(child, bounds, on_started)
-    end = gathering.until(deadline)
-    if end != "reply":
-        child.kill()
-    wall_s = time.monotonic() - began
-    usage = child.usage()
-    child_exit: ChildExit | None = None
-    if end == "exit":
-        child_exit = child.exit()
-        if child_exit is not None:
-            usage = ChildUsage(child.cpu_since_ready(child_exit), usage.peak_memory_bytes)
-        if not gathering.started:
-            raise _died_waiting(child)
-    return Transcript(end, gathering.reply, bytes(gathering.stdout), bytes(gathering.stderr), wall_s, usage, child_exit)
+    return Conversation(child, bounds.reply_bytes).exchange("task", task, bounds, watch, shared)
 
 
-def _died_waiting(child: Child) -> WorkerCrashed:
-    said = b""
-    with contextlib.suppress(OSError):
-        said = os.read(child.stderr_fd, _READ_BYTES)
+class Conversation:
+    """Exchanges with one child, one after the other.
+
+    An exchange that does not end with a reply has killed the child; a reply out
+    of turn ends the next one as a crash. What a child prints between two
+    exchanges belongs to the later.
+
+    Args:
+        child: A sealed child that waits.
+        reply_bytes: Cap of any frame from it.
+    """
+
+    def __init__(self, child: Child, reply_bytes: int) -> None:
+        self.child = child
+        self.frames = FrameBuffer(max_bytes=reply_bytes)
+        self.is_out_of_turn = False
+        """The child has said more than it was asked for."""
+        self.poll = select.poll()
+        self.channel = child.channel.fileno()
+        for fd in (self.channel, child.stdout_fd, child.stderr_fd, child.pidfd):
+            self.poll.register(fd, select.POLLIN)
+
+    def exchange(
+        self, kind: Kind, message: Mapping[str, Any], bounds: Bounds, watch: Watch, shared: Sequence[int] = ()
+    ) -> Transcript:
+        """Send a message and gather the outcome.
+
+        A cancellation kills the child, but only interrupts a cell, which then
+        has until its deadline to answer.
+
+        Args:
+            kind: What is asked.
+            message: The frame for the child.
+            bounds: When to end it.
+            watch: Told of the start and of output; asked whether to go on.
+            shared: Descriptors for the child, sent beside the frame.
+
+        Raises:
+            WorkerCrashed: The child was dead before it said that it started; nothing ran.
+        """
+        began = time.monotonic()
+        exchange = _Exchange(self, kind, bounds, watch)
+        cancelled = watch.cancellation.fileno()
+        self.poll.register(cancelled, select.POLLIN)
+        try:
+            end = exchange.send(message, shared) or exchange.until(began + bounds.timeout_s)
+        finally:
+            with contextlib.suppress(KeyError):
+                self.poll.unregister(cancelled)
+        if end != "reply":
+            self.child.kill()
+        wall_s = time.monotonic() - began
+        usage = self.child.usage()
+        child_exit: ChildExit | None = None
+        if end == "exit":
+            child_exit = self.child.exit()
+            if child_exit is not None:
+                usage = ChildUsage(self.child.cpu_since_ready(child_exit), usage.peak_memory_bytes)
+            if not exchange.started:
+                raise _died_waiting(self.child, exchange)
+        stdout, stderr = exchange.printed.values()
+        return Transcript(end, exchange.reply, bytes(stdout), bytes(stderr), wall_s, usage, child_exit)
+
+
+def _died_waiting(child: Child, exchange: _Exchange) -> WorkerCrashed:
+    said = bytes(exchange.printed[child.stderr_fd])
     how = f"{child.exit()}, stderr {said.decode(errors='replace').strip()[-500:]!r}"
     return WorkerCrashed(f"the instance died before its task: {how}", "jail", "", {"started": False})
 
 
-class _Gathering:
-    """The state of one conversation's reading."""
+class _Exchange:
+    """The state of one exchange."""
 
-    def __init__(self, child: Child, bounds: Bounds, on_started: Callable[[], None]) -> None:
-        self.stdout = bytearray()
-        self.stderr = bytearray()
+    def __init__(self, conversation: Conversation, kind: Kind, bounds: Bounds, watch: Watch) -> None:
+        child = conversation.child
+        self.printed = {child.stdout_fd: bytearray(), child.stderr_fd: bytearray()}
         self.reply: Message | None = None
-        self.started = False
+        self.started = kind == "cell"
+        self._of = conversation
         self._child = child
+        self._kind = kind
         self._bounds = bounds
-        self._on_started = on_started
-        self._frames = FrameBuffer(max_bytes=bounds.reply_bytes)
-        self._channel = child.channel.fileno()
-        self._streams = {child.stdout_fd: self.stdout, child.stderr_fd: self.stderr}
-        self._poll = select.poll()
-        for fd in (self._channel, child.stdout_fd, child.stderr_fd, child.pidfd):
-            self._poll.register(fd, select.POLLIN)
-        os.set_blocking(self._channel, False)
+        self._watch = watch
+        self._cancelled = watch.cancellation.fileno()
+        self._interrupts = 0
+        self._interrupt_at = 0.0
+        self._unsent = memoryview(b"")
+
+    def send(self, message: Mapping[str, Any], shared: Sequence[int]) -> End | None:
+        """Begin to send; what does not fit into the socket goes as the child reads."""
+        if self._kind == "cell" and (self._of.is_out_of_turn or self._has_spoken()):
+            return "exit"
+        self._unsent = memoryview(encode(message))
+        try:
+            if shared:
+                self._child.channel.send_descriptors(self._unsent[:1], shared)
+                self._unsent = self._unsent[1:]
+        except OSError:
+            return "exit"
+        return self._send_more()
 
     def until(self, deadline: float) -> End:
+        poll = self._of.poll
         while True:
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
+            now = time.monotonic()
+            if now >= deadline:
                 self._drain()
                 return "timeout"
-            for fd, _ in self._poll.poll(left_s * 1000 + 1):
-                end = self._on_readable(fd)
+            until = deadline
+            if self._interrupts:
+                if now >= self._interrupt_at:
+                    self._interrupt(now)
+                until = min(deadline, self._interrupt_at)
+            for fd, happened in poll.poll((until - now) * 1000 + 1):
+                end = self._on_event(fd, happened)
                 if end is not None:
                     return self._drain() or end
 
-    def _on_readable(self, fd: int) -> End | None:
-        if fd == self._channel:
-            return self._read_channel()
-        if fd in self._streams:
+    def _on_event(self, fd: int, happened: int) -> End | None:
+        if fd == self._of.channel:
+            if happened & select.POLLOUT and (end := self._send_more()) is not None:
+                return end
+            return self._read_channel() if happened & ~select.POLLOUT else None
+        if fd in self.printed:
             return self._read_stream(fd)
+        if fd == self._cancelled:
+            if self._kind != "cell":
+                return "cancelled"
+            self._of.poll.unregister(fd)
+            self._interrupt(time.monotonic())
+            return None
         return self._read_channel() or "exit"  # the pidfd: its last words may still lie in the channel
+
+    def _interrupt(self, now: float) -> None:
+        """Send SIGINT, and again ever later: the first may have come before the child read its cell."""
+        self._interrupts += 1
+        self._interrupt_at = now + _INTERRUPT_AGAIN_S * 2**self._interrupts
+        with contextlib.suppress(OSError):
+            signal.pidfd_send_signal(self._child.pidfd, signal.SIGINT)
+
+    def _send_more(self) -> End | None:
+        try:
+            while self._unsent:
+                self._unsent = self._unsent[self._child.channel.send_some(self._unsent) :]
+        except BlockingIOError:
+            self._of.poll.modify(self._of.channel, select.POLLIN | select.POLLOUT)
+            return None
+        except OSError:
+            return self._read_channel() or "exit"
+        self._of.poll.modify(self._of.channel, select.POLLIN)
+        return None
+
+    def _has_spoken(self) -> bool:
+        """Say whether a child that nothing was asked of has written a frame, or has ended."""
+        try:
+            self._child.channel.receive_some(1)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        return True
 
     def _read_channel(self) -> End | None:
         while True:
             try:
-                data = os.read(self._channel, _READ_BYTES)
+                data = self._child.channel.receive_some(_READ_BYTES)
             except BlockingIOError:
                 return None
             except OSError:
                 data = b""
             if not data:  # closed by the guest: the process may go on, but can answer no more
-                self._poll.unregister(self._channel)
+                self._of.poll.unregister(self._of.channel)
                 self._child.kill()
                 return "exit"
             try:
-                messages = self._frames.feed(data)
+                messages = self._of.frames.feed(data)
             except ProtocolError:
                 return "reply too large"
-            for message in messages:
+            for index, message in enumerate(messages):
                 if message.get("op") == "started" and not self.started:
                     self.started = True
-                    self._on_started()
-                elif self.started:
-                    self.reply = message
-                    return "reply"
+                    self._watch.started()
+                    if self._kind != "open":
+                        continue
+                elif not self.started:
+                    continue
+                self.reply = message
+                self._of.is_out_of_turn = index + 1 < len(messages) or not self._of.frames.is_empty
+                return "reply"
 
     def _read_stream(self, fd: int) -> End | None:
-        kept = self._streams[fd]
         try:
             data = os.read(fd, _READ_BYTES)
         except BlockingIOError:
             return None
         if not data:
-            self._poll.unregister(fd)
+            self._of.poll.unregister(fd)
+            return None
+        return self._keep(fd, data)
+
+    def _keep(self, fd: int, data: bytes) -> End | None:
+        kept = self.printed[fd]
         room = self._bounds.output_bytes - len(kept)
-        kept += data[:room]
+        part = data[:room]
+        if part:
+            kept += part
+            self._watch.output(1 if fd == self._child.stdout_fd else 2, part)
         return "output" if len(data) > room else None
 
     def _drain(self) -> End | None:
         """Take what already lies in the pipes; a guest that floods them is cut at its cap."""
-        for fd, kept in self._streams.items():
+        for fd in self.printed:
             while True:
                 try:
                     data = os.read(fd, _READ_BYTES)
@@ -173,8 +291,6 @@ class _Gathering:
                     break
                 if not data:
                     break
-                room = self._bounds.output_bytes - len(kept)
-                kept += data[:room]
-                if len(data) > room:
-                    return "output"
+                if (end := self._keep(fd, data)) is not None:
+                    return end
         return None

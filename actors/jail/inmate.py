@@ -1,7 +1,8 @@
 """A child of a zygote, from fork to exit: each layer in its order, then the guest.
 
 Everything that does not depend on a grant is in force before the child says
-``ready``; guest bytes are decoded only after that.
+``ready``; guest bytes are decoded only after that. What it says then, before
+any guest code has run, is the report of what is really in force.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import fcntl
 import os
 import signal
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Final
@@ -17,10 +19,12 @@ from typing import Final
 from runvisor.actors.channel.frames import FrameSocket
 from runvisor.actors.jail import capabilities, kernel, limits, mounts
 from runvisor.actors.jail.landlock import Ruleset
+from runvisor.actors.jail.namespaces import enter_user_namespace
 from runvisor.actors.jail.seccomp import Filter
-from runvisor.actors.jail.spec import JailSpec
+from runvisor.actors.jail.spec import ALL_LAYERS, USER_NAMESPACE, JailSpec
 
 _CHANNEL_FD: Final = 3
+_INNER_UID: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,45 +34,65 @@ class Descriptors:
     channel: int
     stdout: int
     stderr: int
-    cgroup: int
-    """The slot's cgroup.procs, open for writing."""
+    cgroup: int | None
+    """The slot's cgroup.procs, open for writing; None where there are no cgroups."""
+    bound: Sequence[int] = ()
+    """A detached mount for each of the view's bound places."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What one child is told of itself, beside its spec."""
+
+    uid: int
+    scratch_bytes: int
+    scratch: str
+    """Its writable folder, where it has no mounts of its own."""
+    view: mounts.View | None = None
+    """What its grant adds to what it sees; None adds nothing."""
 
 
 def become_inmate(
     spec: JailSpec,
+    layers: frozenset[str],
     guest: ModuleType,
     descriptors: Descriptors,
+    admission: Admission,
     *,
-    uid: int,
-    scratch_bytes: int,
     shown: list[str],
     filters: Filter,
 ) -> None:
     """Seal the calling process, serve the guest and exit; never returns.
 
     Called in a freshly forked, single-threaded child that is process 1 of its
-    pid namespace.
+    pid namespace, if it has one.
     """
     status = 70
     try:
         os.setsid()
-        os.write(descriptors.cgroup, b"0")
-        _keep_only(descriptors)
-        kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS)
-        mounts.mount_proc()
-        mounts.mount_scratch(scratch_bytes, executable=spec.syscalls == "compiler", shown=shown)
-        limits.apply_fixed_limits(scratch_bytes)
-        capabilities.lock_privileges()
-        writable = (mounts.SCRATCH,)
-        Ruleset(readable=[*shown, "/proc"], writable=writable, devices=mounts.DEVICES).enforce()
+        if descriptors.cgroup is not None:
+            os.write(descriptors.cgroup, b"0")
+        bound = _keep_only(descriptors)
+        kernel.unshare(_namespaces(layers))
+        folders = _arrange_files(spec, layers, admission, shown, bound)
+        if "rlimits" in layers:
+            own_user = "own uid" in layers or USER_NAMESPACE in layers
+            limits.apply_fixed_limits(admission.scratch_bytes, own_user=own_user)
+        if "no_new_privs" in layers:
+            capabilities.lock_privileges()
+        if "landlock" in layers:
+            _rules(layers, admission, shown).enforce()
         prepared = guest.prepare(dict(spec.options))
-        capabilities.drop_privileges(uid, spec.capabilities)
+        _drop_privileges(spec, layers, admission.uid)
         # The three settings below are lost with a change of uid, so they follow it.
         kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
-        filters.load()
+        if "seccomp allow-list" in layers:
+            filters.load()
         channel = FrameSocket(socket.socket(fileno=_CHANNEL_FD))
-        channel.send({"op": "ready"})
+        channel.send({"op": "ready", "layers": [layer for layer in ALL_LAYERS if layer in layers]}, folders)
+        for folder in folders:
+            os.close(folder)
         guest.serve(channel, prepared)
         status = 0
     except BaseException as error:  # the last line of a process: report, then leave
@@ -77,18 +101,69 @@ def become_inmate(
         os._exit(status)
 
 
-def _keep_only(descriptors: Descriptors) -> None:
+def _namespaces(layers: frozenset[str]) -> int:
+    flags = kernel.CLONE_NEWNS if _has_own_files(layers) else 0
+    if "network namespace, empty" in layers:
+        flags |= kernel.CLONE_NEWNET
+    if "ipc and uts namespaces" in layers:
+        flags |= kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
+    return flags
+
+
+def _has_own_files(layers: frozenset[str]) -> bool:
+    return "mount namespace, read-only root" in layers
+
+
+def _arrange_files(
+    spec: JailSpec, layers: frozenset[str], admission: Admission, shown: list[str], bound: Sequence[int]
+) -> list[int]:
+    """Give the child its own view of the files; return the folders that the host reads and fills."""
+    if not _has_own_files(layers):
+        os.chdir(admission.scratch)
+        return []
+    view = admission.view
+    if view is not None:
+        mounts.enter_granted_root(shown, view, bound)
+    mounts.mount_proc()
+    return mounts.mount_scratch(
+        admission.scratch_bytes,
+        executable=spec.syscalls == "compiler",
+        shown=[*shown, *(view.bound if view else ())],
+        staged=view.staged if view else (),
+    )
+
+
+def _rules(layers: frozenset[str], admission: Admission, shown: list[str]) -> Ruleset:
+    readable, writable = [*shown, "/proc"], [admission.scratch]
+    if _has_own_files(layers):
+        readable.append(mounts.IN)
+        writable.append(mounts.OUT)
+    if admission.view is not None:
+        readable += admission.view.bound
+        for place, may_write in admission.view.staged:
+            (writable if may_write else readable).append(place)
+    return Ruleset(readable=readable, writable=writable, devices=mounts.DEVICES)
+
+
+def _drop_privileges(spec: JailSpec, layers: frozenset[str], uid: int) -> None:
+    if USER_NAMESPACE in layers:
+        # A namespace inside the one that owns the mounts: what is held in here is held over nothing.
+        enter_user_namespace(_INNER_UID)
+    if "no capabilities" in layers:
+        capabilities.drop_from_bounding_set(spec.capabilities)
+    if "own uid" in layers:
+        capabilities.become(uid, spec.capabilities)
+    if "no capabilities" in layers:
+        capabilities.drop_capabilities(spec.capabilities)
+
+
+def _keep_only(descriptors: Descriptors) -> list[int]:
+    """Close every descriptor but those of the child; return the mounts, which have moved."""
     null = os.open("/dev/null", os.O_RDONLY)
-    # First out of the way of 0 to 3, so that no dup2 closes one that is still needed.
-    high = [_dup_above(fd) for fd in (descriptors.stdout, descriptors.stderr)]
-    channel = _dup_above(descriptors.channel)
-    os.dup2(null, 0)
-    os.dup2(high[0], 1)
-    os.dup2(high[1], 2)
-    os.dup2(channel, _CHANNEL_FD)
-    os.closerange(_CHANNEL_FD + 1, 1 << 16)
-
-
-def _dup_above(fd: int) -> int:
-
-    return fcntl.fcntl(fd, fcntl.F_DUPFD, 64)
+    # First out of the way of what follows, so that no dup2 closes one that is still needed.
+    wanted = [null, descriptors.stdout, descriptors.stderr, descriptors.channel, *descriptors.bound]
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 64 + len(wanted)) for fd in wanted]
+    for number, fd in enumerate(high):
+        os.dup2(fd, number, inheritable=number < _CHANNEL_FD)
+    os.closerange(len(wanted), 1 << 16)
+    return list(range(_CHANNEL_FD + 1, len(wanted)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import struct
 from typing import Final
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -13,6 +14,7 @@ _syscall.restype = ctypes.c_long
 
 MACHINE: Final = platform.machine()
 _PIVOT_ROOT: Final = {"x86_64": 155, "aarch64": 41}.get(MACHINE, -1)
+_OPEN_TREE, _MOVE_MOUNT, _OPENAT2, _MOUNT_SETATTR = 428, 429, 437, 442  # the same on every architecture
 
 MS_RDONLY: Final = 1
 MS_NOSUID: Final = 2
@@ -24,9 +26,20 @@ MS_REC: Final = 16384
 MS_PRIVATE: Final = 1 << 18
 MNT_DETACH: Final = 2
 
+RESOLVE_NO_XDEV: Final = 1
+RESOLVE_NO_MAGICLINKS: Final = 2
+RESOLVE_NO_SYMLINKS: Final = 4
+RESOLVE_BENEATH: Final = 8
+_AT_FDCWD: Final = -100
+_AT_EMPTY_PATH: Final = 0x1000
+_AT_RECURSIVE: Final = 0x8000
+_OPEN_TREE_CLONE: Final = 1
+_MOVE_MOUNT_F_EMPTY_PATH: Final = 4
+
 CLONE_NEWNS: Final = 0x00020000
 CLONE_NEWUTS: Final = 0x04000000
 CLONE_NEWIPC: Final = 0x08000000
+CLONE_NEWUSER: Final = 0x10000000
 CLONE_NEWPID: Final = 0x20000000
 CLONE_NEWNET: Final = 0x40000000
 
@@ -82,6 +95,42 @@ def unmount(target: str, flags: int = MNT_DETACH) -> None:
 def pivot_root(new_root: str, put_old: str) -> None:
     """Make another folder the root (man 2 pivot_root)."""
     syscall(_PIVOT_ROOT, new_root.encode(), put_old.encode(), what="pivot_root")
+
+
+def openat2(folder_fd: int, path: str, flags: int, resolve: int, mode: int = 0) -> int:
+    """Open a path below a folder, with rules for how it may resolve (man 2 openat2).
+
+    Returns:
+        A descriptor, closed on exec.
+    """
+    how = struct.pack("<QQQ", flags | os.O_CLOEXEC, mode, resolve)
+    return syscall(_OPENAT2, folder_fd, path.encode(), how, len(how), what=f"openat2 {path}")
+
+
+def detached_mount(fd: int, attributes: int) -> int:
+    """Return a detached copy of the mounts at a descriptor, with attributes set on all of them.
+
+    Needs CAP_SYS_ADMIN. See open_tree(2) and mount_setattr(2).
+
+    Args:
+        fd: A file or folder, opened with O_PATH.
+        attributes: ``MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC`` as wanted; their values are the same there.
+    """
+    tree = syscall(
+        _OPEN_TREE, fd, b"", _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH | _AT_RECURSIVE, what="open_tree"
+    )
+    try:
+        change = struct.pack("<QQQQ", attributes, 0, 0, 0)
+        syscall(_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH | _AT_RECURSIVE, change, len(change), what="mount_setattr")
+    except OSError:
+        os.close(tree)
+        raise
+    return tree
+
+
+def attach_mount(fd: int, target: str) -> None:
+    """Attach what `detached_mount` made (man 2 move_mount)."""
+    syscall(_MOVE_MOUNT, fd, b"", _AT_FDCWD, target.encode(), _MOVE_MOUNT_F_EMPTY_PATH, what=f"move_mount {target}")
 
 
 def unshare(flags: int) -> None:

@@ -11,8 +11,8 @@ _ALWAYS: Final = {
     resource.RLIMIT_MSGQUEUE: 0,
     resource.RLIMIT_SIGPENDING: 256,
     resource.RLIMIT_NOFILE: 256,
-    resource.RLIMIT_NPROC: 128,
 }
+_MAX_THREADS: Final = 128
 PAGE_BYTES: Final = resource.getpagesize()
 
 
@@ -23,14 +23,17 @@ def lower(limit: int, value: int) -> None:
     resource.setrlimit(limit, (bound, bound))
 
 
-def apply_fixed_limits(file_bytes: int) -> None:
+def apply_fixed_limits(file_bytes: int, *, own_user: bool) -> None:
     """Apply the limits that do not depend on a grant.
 
     Args:
         file_bytes: Largest file that may be written; the scratch is no larger.
+        own_user: The kernel counts this process's threads apart from every other's.
     """
     for limit, value in _ALWAYS.items():
         lower(limit, value)
+    if own_user:
+        lower(resource.RLIMIT_NPROC, _MAX_THREADS)
     lower(resource.RLIMIT_FSIZE, file_bytes)
 
 

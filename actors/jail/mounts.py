@@ -8,9 +8,11 @@ at their own paths, onto fresh 0755 parents: a checkout under /tmp or in a
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -20,9 +22,27 @@ _SYSTEM: Final = ("/usr", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/localtime
 _LINKS: Final = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 SCRATCH: Final = "/tmp"
+IN: Final = "/in"
+OUT: Final = "/out"
 _STAGING: Final = "/tmp"  # any directory that exists; the tmpfs over it is private to the zygote
 _OLD_ROOT: Final = ".old"
 _PRELOAD_SCRATCH_BYTES: Final = 64 << 20
+_LOCKED: Final = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+"""Flags of a mount that a user namespace may not take away; statvfs(3) reports them by the same values."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What of the host one child sees beside what its zygote shows.
+
+    Attributes:
+        bound: Where detached mounts are attached, in the order of their descriptors.
+        staged: Folders that are made in the scratch and shown at these places, with whether
+            the guest may write there; a descriptor of each goes to the host.
+    """
+
+    bound: tuple[str, ...] = ()
+    staged: tuple[tuple[str, bool], ...] = ()
 
 
 def interpreter_paths() -> tuple[str, ...]:
@@ -49,8 +69,7 @@ def _outermost(paths: Iterable[str]) -> list[str]:
 def enter_read_only_root(readable: Iterable[str]) -> list[str]:
     """Make the calling process, and all it forks, see only the read-only root.
 
-    The process must be in a mount namespace of its own. /proc is left
-    unmounted; each child mounts its own.
+    The process must be in a mount namespace of its own.
 
     Args:
         readable: Host paths to show, beside the system's.
@@ -59,45 +78,80 @@ def enter_read_only_root(readable: Iterable[str]) -> list[str]:
         The paths that are shown, for Landlock.
     """
     kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    shown = existing_paths(readable)
+    _enter_root(shown, View(), ())
+    kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+    _leave_old_root()
+    # For what packages write while they are preloaded; each child mounts its own over it.
+    for folder in mount_scratch(_PRELOAD_SCRATCH_BYTES, executable=False, shown=shown):
+        os.close(folder)
+    return shown
+
+
+def existing_paths(readable: Iterable[str]) -> list[str]:
+    """Return the system's paths and these, as far as they exist, without what lies inside another."""
     shown = [path for path in _outermost((*_SYSTEM, *readable)) if Path(path).exists()]
+    return shown + [path for path in _LINKS if Path(path).is_dir() and not Path(path).is_symlink()]
+
+
+def enter_granted_root(shown: Iterable[str], view: View, bound: Sequence[int]) -> None:
+    """Make a child see a root of its own: its zygote's, and what its grant adds.
+
+    Args:
+        shown: The paths of `enter_read_only_root`.
+        view: What to add.
+        bound: A detached mount for each of ``view.bound``; closed here.
+    """
+    _enter_root(shown, view, bound)
+    _leave_old_root()
+
+
+def _enter_root(shown: Iterable[str], view: View, bound: Sequence[int]) -> None:
     sources = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in (*shown, *DEVICES) if Path(path).exists()}
     links = {path: str(Path(path).readlink()) for path in _LINKS if Path(path).is_symlink()}
-    plain = [path for path in _LINKS if Path(path).is_dir() and path not in links]
-    sources.update({path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in plain})
-
     root = _STAGING
     kernel.mount("tmpfs", root, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=4m,mode=755")
     # Sources are opened first and bound through /proc/self/fd: the new tmpfs may hide their paths.
     for path, fd in sources.items():
-        _bind(f"/proc/self/fd/{fd}", root + path, is_device=path in DEVICES)
+        _bind(fd, root + path, is_device=path in DEVICES)
         os.close(fd)
     for path, target in links.items():
         if not os.path.lexists(root + path):
             Path(root + path).symlink_to(target)
-    for folder in ("/proc", SCRATCH, "/etc", f"/{_OLD_ROOT}"):
+    for folder in ("/proc", SCRATCH, IN, OUT, "/etc", f"/{_OLD_ROOT}"):
         Path(root + folder).mkdir(mode=0o755, parents=True, exist_ok=True)
     Path(root + "/etc/passwd").write_text("guest:x:65534:65534:guest:/tmp:/usr/sbin/nologin\n")
+    for path, fd in zip(view.bound, bound, strict=True):
+        _make_mountpoint(root + path, is_folder=stat.S_ISDIR(os.fstat(fd).st_mode))
+        kernel.attach_mount(fd, root + path)
+        os.close(fd)
+    for path, _ in view.staged:
+        _make_mountpoint(root + path, is_folder=True)
     os.chdir(root)
     kernel.pivot_root(".", _OLD_ROOT)
     os.chdir("/")
-    kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+
+
+def _leave_old_root() -> None:
     kernel.unmount(f"/{_OLD_ROOT}")
     Path(f"/{_OLD_ROOT}").rmdir()
     flags = kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
     kernel.mount(None, "/", None, flags)
-    # For what packages write while they are preloaded; each child mounts its own over it.
-    mount_scratch(_PRELOAD_SCRATCH_BYTES, executable=False, shown=shown)
-    return [*shown, *plain]
 
 
-def _bind(source: str, target: str, *, is_device: bool) -> None:
-    if Path(source).is_dir():
+def _make_mountpoint(target: str, *, is_folder: bool) -> None:
+    if is_folder:
         Path(target).mkdir(mode=0o755, parents=True, exist_ok=True)
     else:
         Path(target).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         Path(target).touch()
+
+
+def _bind(fd: int, target: str, *, is_device: bool) -> None:
+    source = f"/proc/self/fd/{fd}"
+    _make_mountpoint(target, is_folder=Path(source).is_dir())
     kernel.mount(source, target, None, kernel.MS_BIND | kernel.MS_REC)
-    flags = kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_NOSUID
+    flags = kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_NOSUID | (os.fstatvfs(fd).f_flag & _LOCKED)
     flags |= kernel.MS_NOEXEC if is_device else kernel.MS_RDONLY | kernel.MS_NODEV
     kernel.mount(None, target, None, flags)
 
@@ -108,20 +162,48 @@ def mount_proc() -> None:
     kernel.mount("proc", "/proc", "proc", flags, "subset=pid,hidepid=invisible")
 
 
-def mount_scratch(scratch_bytes: int, *, executable: bool, shown: Iterable[str]) -> None:
-    """Put an empty scratch over /tmp and go there.
+def mount_scratch(
+    scratch_bytes: int, *, executable: bool, shown: Iterable[str], staged: Iterable[tuple[str, bool]] = ()
+) -> list[int]:
+    """Put an empty scratch over /tmp and go there; /in, /out and staged folders are parts of it.
 
     What is shown and lies under /tmp, such as a checkout, is shown again on top of it.
 
     Args:
-        scratch_bytes: Its size; its pages count against the memory cgroup.
+        scratch_bytes: Its size, all parts together; pages that the guest writes count against its memory.
         executable: Whether files in it may be executed (compilers need it).
         shown: The paths of `enter_read_only_root`.
+        staged: More places where a part of it is shown, and whether the guest may write there.
+
+    Returns:
+        Descriptors of the folders behind /in, /out and each staged place, writable for the host.
     """
     covered = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in shown if path.startswith(SCRATCH + "/")}
     flags = kernel.MS_NOSUID | kernel.MS_NODEV | (0 if executable else kernel.MS_NOEXEC)
-    kernel.mount("tmpfs", SCRATCH, "tmpfs", flags, f"size={scratch_bytes},mode=1777,nr_inodes=16384")
+    kernel.mount("tmpfs", SCRATCH, "tmpfs", flags, f"size={scratch_bytes},mode=755,nr_inodes=16384")
+    own = _make_part("own", 0o1777)
+    parts = [
+        (_make_part(str(number), 0o777 if writable else 0o755), place, writable)
+        for number, (place, writable) in enumerate([(IN, False), (OUT, True), *staged])
+    ]
+    kernel.mount(f"/proc/self/fd/{own}", SCRATCH, None, kernel.MS_BIND)
+    os.close(own)
+    for part, place, writable in parts:
+        if place.startswith(SCRATCH + "/"):
+            _make_mountpoint(place, is_folder=True)
+        kernel.mount(f"/proc/self/fd/{part}", place, None, kernel.MS_BIND)
+        if not writable:
+            kernel.mount(None, place, None, kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | flags)
     for path, fd in covered.items():
-        _bind(f"/proc/self/fd/{fd}", path, is_device=False)
+        _bind(fd, path, is_device=False)
         os.close(fd)
     os.chdir(SCRATCH)
+    return [part for part, _, _ in parts]
+
+
+def _make_part(name: str, mode: int) -> int:
+    """Make a folder of the new scratch and open it; its path is about to be covered."""
+    folder = Path(SCRATCH, name)
+    folder.mkdir()
+    folder.chmod(mode)
+    return os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -7,16 +7,26 @@ from typing import Any, Final
 
 from runvisor.actors.jail.conversation import Transcript
 from runvisor.actors.jail.spec import LAYERS
+from runvisor.actors.runtime import called_off
 from runvisor.policies import errors
 from runvisor.policies.permissions import MiB
-from runvisor.policies.result import Isolation, Result, Usage
+from runvisor.policies.result import Artifact, Isolation, Result, Usage
 from runvisor.policies.task import Task
 from runvisor.policies.trust import Grant
 from runvisor.policies.values import unpack
 
-_SAYABLE: Final = ("GuestException", "GuestSyntaxError", "UnserializableValue", "MemoryLimitExceeded")
+_SAYABLE: Final = (
+    "GuestException",
+    "GuestSyntaxError",
+    "GuestInterrupted",
+    "UnserializableValue",
+    "MemoryLimitExceeded",
+)
 """The errors that a guest may report of itself; any other comes from outside it."""
 _MAX_TEXT: Final = 64 * 1024
+MAX_ARTIFACTS: Final = 32
+MAX_ARTIFACT_BYTES: Final = 16 * MiB
+"""Of all artifacts of one execution together."""
 ENFORCED: Final = ("memory_bytes", "timeout_s", "cpu_s", "output_bytes", "disk_bytes", "processes")
 
 
@@ -47,6 +57,7 @@ def to_result(
         value=value,
         stdout=stdout,
         stderr=stderr,
+        artifacts=_artifacts(transcript.reply or {}),
         error=error,
         usage=Usage(
             wall_s=transcript.wall_s,
@@ -78,6 +89,8 @@ def _value_or_error(transcript: Transcript, grant: Grant) -> tuple[Any, errors.R
         return None, errors.OutputLimitExceeded(
             "the task's value is larger than a reply may be", "value", "return a summary, or write less"
         )
+    if transcript.end == "cancelled":
+        return None, called_off()
     if transcript.end == "exit":
         return None, _death(transcript, grant)
     reply = transcript.reply or {}
@@ -87,6 +100,21 @@ def _value_or_error(transcript: Transcript, grant: Grant) -> tuple[Any, errors.R
         except errors.ProtocolError as error:
             return None, errors.UnserializableValue(f"the task's value does not decode: {error.what}")
     return None, _reported(reply, grant)
+
+
+def _artifacts(reply: dict[str, Any]) -> tuple[Artifact, ...]:
+    """Take the rich outputs of a reply, as far as they are well-formed and within their caps."""
+    said = reply.get("artifacts")
+    kept: list[Artifact] = []
+    left = MAX_ARTIFACT_BYTES
+    for item in said[:MAX_ARTIFACTS] if isinstance(said, list) else ():
+        match item:
+            case [str(name), str(mime), bytes(data)] if len(name) + len(mime) + len(data) <= left:
+                left -= len(name) + len(mime) + len(data)
+                kept.append(Artifact(name, mime, data))
+            case _:
+                break
+    return tuple(kept)
 
 
 def _reported(reply: dict[str, Any], grant: Grant) -> errors.RunvisorError:

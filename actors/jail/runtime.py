@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Final
 
 from runvisor.actors.instances import InstancePool
@@ -13,7 +13,7 @@ from runvisor.actors.jail.outcome import to_result
 from runvisor.actors.jail.probe import probe_jail
 from runvisor.actors.jail.spec import JailSpec
 from runvisor.actors.jail.zygote import Zygote
-from runvisor.actors.runtime import Load, PoolSize, Probe
+from runvisor.actors.runtime import Load, PoolSize, Probe, Watch
 from runvisor.policies.permissions import MiB
 from runvisor.policies.result import Result
 from runvisor.policies.task import Task
@@ -47,24 +47,25 @@ class JailedRuntime:
         self._zygote.start()
         self._pool.start()
 
-    def execute(self, task: Task, variant: str, grant: Grant, on_started: Callable[[], None]) -> Result:
+    def execute(self, task: Task, variant: str, grant: Grant, watch: Watch) -> Result:
         """See `Runtime.execute`."""
         permissions = grant.permissions
         message = {
             "code": task.source,
             "inputs": pack(task.inputs),
             "label": task.label,
+            "language": task.language,
             "env": dict(permissions.env),
             "cpu_s": permissions.cpu_s or permissions.timeout_s + 1,
             "memory_bytes": permissions.memory_bytes,
             "output_bytes": permissions.output_bytes,
         }
         asked = time.monotonic()
-        with self._pool.lend() as child:
+        with self._child(task, grant) as child:
             queue_s = time.monotonic() - asked
             child.limit_memory(permissions.memory_bytes)
             bounds = Bounds(permissions.timeout_s, permissions.output_bytes, _REPLY_BYTES)
-            transcript = converse(child, message, bounds, on_started)
+            transcript = converse(child, message, bounds, watch)
         return to_result(transcript, task, grant, runtime=self.name, variant=variant, queue_s=queue_s)
 
     def load(self) -> Load:
@@ -75,6 +76,11 @@ class JailedRuntime:
         """See `Runtime.close`."""
         self._pool.close()
         self._zygote.close()
+
+    def _child(self, task: Task, grant: Grant) -> AbstractContextManager[Child]:
+        """Lend the child that a task runs in."""
+        del task, grant
+        return self._pool.lend()
 
     def _make(self) -> Child:
         return self._zygote.spawn(memory_bytes=_WARM_MEMORY_BYTES)

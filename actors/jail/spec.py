@@ -16,14 +16,19 @@ LAYERS: Final = (
     "mount namespace, read-only root",
     "network namespace, empty",
     "ipc and uts namespaces",
-    "own uid, no capabilities",
+    "rlimits",
     "no_new_privs",
     "landlock",
+    "own uid",
+    "no capabilities",
     "seccomp allow-list",
-    "rlimits",
     "memory cgroup",
 )
-"""What is in force around every child of a zygote, in the order it is applied."""
+"""What root gives a child, in the order it is applied."""
+USER_NAMESPACE: Final = "user namespace"
+MEMORY_RLIMIT: Final = "memory rlimit"
+ALL_LAYERS: Final = (USER_NAMESPACE, *LAYERS, MEMORY_RLIMIT)
+"""Every layer there is; a child reports those that it really has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,12 @@ class JailSpec:
     """Which seccomp allow-list."""
     scratch_bytes: int = 64 * MiB
     """Size of the private tmpfs at /tmp when a spawn does not say."""
+    without: frozenset[str] = frozenset()
+    """Names of `ALL_LAYERS` to leave out: for the tests that show what each layer is good for."""
+
+    def __post_init__(self) -> None:
+        if unknown := self.without - set(ALL_LAYERS):
+            raise ValueError(f"no such layers: {', '.join(sorted(unknown))}")
 
     def to_json(self) -> str:
         """Return the spec as text for the zygote's command line."""
@@ -65,6 +76,7 @@ class JailSpec:
                 "capabilities": sorted(self.capabilities),
                 "syscalls": self.syscalls,
                 "scratch_bytes": self.scratch_bytes,
+                "without": sorted(self.without),
             }
         )
 
@@ -78,5 +90,6 @@ class JailSpec:
                 "readable": tuple(data["readable"]),
                 "import_from": tuple(data["import_from"]),
                 "capabilities": frozenset(data["capabilities"]),
+                "without": frozenset(data["without"]),
             },
         )

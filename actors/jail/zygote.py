@@ -10,13 +10,19 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from runvisor.actors.channel.frames import FrameSocket
 from runvisor.actors.jail.cgroups import PoolGroup, group_name
-from runvisor.actors.jail.child import READY_TIMEOUT_S, Child
+from runvisor.actors.jail.child import READY_TIMEOUT_S, Child, process_of
+from runvisor.actors.jail.mounts import SCRATCH, View
+from runvisor.actors.jail.process_limit import ProcessLimit
 from runvisor.actors.jail.spec import JailSpec
+from runvisor.actors.jail.standing import find_standing, layers_for
 from runvisor.actors.jail.uids import UIDS
+from runvisor.actors.jail.zygote_process import Charter
 from runvisor.policies.errors import ProtocolError, SpawnFailed, WorkerCrashed
 
 _EXIT_TIMEOUT_S: Final = 5.0
@@ -39,8 +45,9 @@ _sequence = itertools.count()
 class Zygote:
     """A preloaded process that forks sealed children.
 
-    Started by subprocess with a clean environment; needs root. When the host
-    process dies, the zygote and all its children die.
+    Started by subprocess with a clean environment. When the host process dies,
+    the zygote and all its children die. How strong the children's jail is
+    depends on what this user may do: see `layers`.
 
     Args:
         spec: What the children are.
@@ -54,7 +61,8 @@ class Zygote:
         self._numbers = itertools.count()
         self._children: dict[int, Child] = {}
         self._spawned: dict[int, tuple[threading.Event, list[Child]]] = {}
-        self._pending_uids: dict[int, int] = {}
+        self._pending: dict[int, tuple[int, str]] = {}
+        self.layers: frozenset[str] = frozenset()
         self._alive = False
 
     def start(self, timeout_s: float = 60.0) -> None:
@@ -63,32 +71,18 @@ class Zygote:
         Raises:
             SpawnFailed: It cannot run here; the message says what is missing.
         """
-        if os.geteuid() != 0:
-            raise SpawnFailed(
-                "the jail needs root on this version", self.spec.name, "run as root, or in a container as root"
-            )
-        try:
-            self._group = PoolGroup(group_name(os.getpid(), next(_sequence), self.spec.name))
-        except OSError as error:
-            raise SpawnFailed(
-                str(error), self.spec.name, "make the cgroup file system writable for this process"
-            ) from None
+        self._group = _pool_group(self.spec.name)
+        self.layers = layers_for(self.spec, find_standing(), memory_cgroup=self._group is not None)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._control = FrameSocket(ours)
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed in close()
+        charter = Charter(self.spec, self.layers, theirs.fileno())
+        if self._group is not None:
+            group = self._group
+            charter = replace(charter, group=group.path.name, group_fd=group.fd, group_parent_fd=group.parent_fd)
         self._process = subprocess.Popen(
-            [
-                sys.executable,
-                "-I",
-                "-m",
-                "runvisor.actors.jail.zygote_process",
-                str(theirs.fileno()),
-                str(self._group.fd),
-                str(self._group.parent_fd),
-                self._group.path.name,
-                self.spec.to_json(),
-            ],
-            pass_fds=(theirs.fileno(), self._group.fd, self._group.parent_fd),
+            [sys.executable, "-I", "-m", "runvisor.actors.jail.zygote_process", charter.to_json()],
+            pass_fds=[fd for fd in (charter.control_fd, charter.group_fd, charter.group_parent_fd) if fd >= 0],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._errors,
@@ -115,25 +109,38 @@ class Zygote:
         """Whether it can spawn."""
         return self._alive
 
-    def spawn(self, *, memory_bytes: int, disk_bytes: int | None = None) -> Child:
+    def spawn(
+        self,
+        *,
+        memory_bytes: int,
+        disk_bytes: int | None = None,
+        view: View | None = None,
+        bound: Sequence[int] = (),
+    ) -> Child:
         """Return a new child, sealed and waiting for its task.
 
         Args:
             memory_bytes: Its first memory limit, beyond its warm state.
             disk_bytes: Size of its scratch; None is the spec's.
+            view: What it sees beside what all see; None is nothing.
+            bound: A detached mount for each of the view's bound places; they stay the caller's.
 
         Raises:
             SpawnFailed: It could not be made; the zygote may be dead (see `alive`).
         """
         number = next(self._numbers)
         uid = UIDS.take()
+        has_mounts = "mount namespace, read-only root" in self.layers
+        scratch = "" if has_mounts else tempfile.mkdtemp(prefix="runvisor-scratch-")
+        if scratch and "own uid" in self.layers:
+            os.chown(scratch, uid, uid)
         done: tuple[threading.Event, list[Child]] = (threading.Event(), [])
         with self._lock:
             if not self._alive:
                 UIDS.give_back(uid)
                 raise SpawnFailed(f"the {self.spec.name} zygote is not running", "jail")
             self._spawned[number] = done
-            self._pending_uids[number] = uid
+            self._pending[number] = (uid, scratch)
             try:
                 self._control.send(
                     {
@@ -141,7 +148,10 @@ class Zygote:
                         "child": number,
                         "uid": uid,
                         "scratch_bytes": disk_bytes or self.spec.scratch_bytes,
-                    }
+                        "scratch": scratch or SCRATCH,
+                        "view": None if view is None else {"bound": view.bound, "staged": view.staged},
+                    },
+                    bound,
                 )
             except OSError:
                 self._alive = False
@@ -151,7 +161,7 @@ class Zygote:
         child = done[1][0]
         try:
             child.wait_ready()
-            child.limit_memory(memory_bytes)
+            child.limit_memory(memory_bytes, final=False)
         except (SpawnFailed, WorkerCrashed, OSError) as error:
             child.close()
             raise SpawnFailed(f"no {self.spec.name} instance: {error}", "jail") from None
@@ -187,7 +197,6 @@ class Zygote:
 
     def _read(self) -> None:
         """Sort what the zygote says: children that came, and children that went."""
-        assert self._group is not None
         try:
             while True:
                 message, fds = self._control.receive_with_fds()
@@ -195,8 +204,10 @@ class Zygote:
                     break
                 number = int(message["child"])
                 if message["op"] == "spawned":
-                    uid = self._pending_uids.pop(number)
-                    child = Child(number, int(message["pid"]), uid, fds, self._group.slot(str(number)))
+                    uid, scratch = self._pending.pop(number)
+                    pid = process_of(fds[3])
+                    bound = ProcessLimit(pid) if self._group is None else self._group.slot(str(number))
+                    child = Child(number, pid, uid, fds, bound, scratch)
                     self._children[number] = child
                     event, box = self._spawned.pop(number)
                     box.append(child)
@@ -205,7 +216,7 @@ class Zygote:
                     gone = self._children.pop(number, None)
                     if gone is not None:
                         gone.note_exit(message)
-        except (OSError, ProtocolError, KeyError, ValueError):
+        except (OSError, ProtocolError, SpawnFailed, KeyError, ValueError):
             pass
         finally:
             self._alive = False
@@ -214,3 +225,11 @@ class Zygote:
             for child in list(self._children.values()):
                 child.kill()
                 child.note_exit(None)
+
+
+def _pool_group(name: str) -> PoolGroup | None:
+    """Make the pool's cgroup, or return None where this user may make none."""
+    try:
+        return PoolGroup(group_name(os.getpid(), next(_sequence), name))
+    except OSError:
+        return None

@@ -2,9 +2,8 @@
 
 Started by subprocess, never forked from a Ray worker, with a clean
 environment, so that there is no secret in its memory to leak. It stays
-single-threaded. Run as ``python -m runvisor.actors.jail.zygote_process FD
-CGROUP_FD PARENT_FD GROUP SPEC``: a control socket, the pool's cgroup, the
-folder that holds it, and its name there.
+single-threaded. Run as ``python -m runvisor.actors.jail.zygote_process
+CHARTER``, where the charter is the JSON text of a `Charter`.
 """
 
 from __future__ import annotations
@@ -12,42 +11,93 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import json
 import os
 import select
 import signal
 import socket
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 from runvisor.actors.channel.frames import FrameSocket, Message
 from runvisor.actors.jail import cgroups, kernel, mounts
-from runvisor.actors.jail.inmate import Descriptors, become_inmate
+from runvisor.actors.jail.inmate import Admission, Descriptors, become_inmate
+from runvisor.actors.jail.namespaces import enter_user_namespace
 from runvisor.actors.jail.seccomp import Filter
-from runvisor.actors.jail.spec import JailSpec
+from runvisor.actors.jail.spec import USER_NAMESPACE, JailSpec
 
+_MAX_BOUND: Final = 64
 _REMOVE_TIMEOUT_S: Final = 2.0
 
 
+@dataclass(frozen=True, slots=True)
+class Charter:
+    """What a zygote is told when it starts."""
+
+    spec: JailSpec
+    layers: frozenset[str]
+    """Layers that its children have."""
+    control_fd: int
+    group: str = ""
+    """Name of the pool's cgroup; empty where there is none."""
+    group_fd: int = -1
+    group_parent_fd: int = -1
+
+    def to_json(self) -> str:
+        """Return it as text for the command line."""
+        return json.dumps(
+            {
+                "spec": self.spec.to_json(),
+                "layers": sorted(self.layers),
+                "control_fd": self.control_fd,
+                "group": self.group,
+                "group_fd": self.group_fd,
+                "group_parent_fd": self.group_parent_fd,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Charter:
+        """Read what `to_json` wrote."""
+        data = json.loads(text)
+        return cls(**{**data, "spec": JailSpec.from_json(data["spec"]), "layers": frozenset(data["layers"])})
+
+
 class _ZygoteProcess:
-    def __init__(self, control: FrameSocket, cgroup_fd: int, spec: JailSpec) -> None:
-        self._control = control
-        self._cgroup_fd = cgroup_fd
-        self._spec = spec
+    def __init__(self, charter: Charter) -> None:
+        self._charter = charter
+        self._spec = charter.spec
+        self._layers = charter.layers
+        self._control = FrameSocket(socket.socket(fileno=charter.control_fd))
         self._children: dict[int, tuple[int, int, str]] = {}  # pidfd -> (pid, child's id, slot)
         self._dirty_slots: list[str] = []
         self._poll = select.poll()
-        self._poll.register(control.fileno(), select.POLLIN)
+        self._poll.register(self._control.fileno(), select.POLLIN)
 
     def prepare(self) -> None:
-        kernel.unshare(kernel.CLONE_NEWNS)
-        self._shown = mounts.enter_read_only_root(
-            (*mounts.interpreter_paths(), *self._spec.readable, *self._spec.import_from)
-        )
+        """Enter the namespaces that all children start from, preload, and say that it is ready."""
+        try:
+            self._prepare()
+        except Exception as error:
+            self._control.send({"op": "failed", "what": f"{type(error).__name__}: {error}"})
+            raise
+        self._control.send({"op": "ready"})
+
+    def _prepare(self) -> None:
+        readable = (*mounts.interpreter_paths(), *self._spec.readable, *self._spec.import_from)
+        if "mount namespace, read-only root" in self._layers:
+            if USER_NAMESPACE not in self._layers:
+                kernel.unshare(kernel.CLONE_NEWNS)
+            self._shown = mounts.enter_read_only_root(readable)
+        else:
+            self._shown = mounts.existing_paths(readable)
         sys.path.extend(self._spec.import_from)
-        self._own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        if "pid namespace" in self._layers:
+            self._own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self._filters = Filter(self._spec.syscalls)
         self._guest: ModuleType = importlib.import_module(self._spec.guest)
         self._guest.preload(dict(self._spec.options))
@@ -65,17 +115,20 @@ class _ZygoteProcess:
                     if fd != self._control.fileno():
                         self._reap(fd)
                         continue
-                    message = self._control.receive()
+                    message, fds = self._control.receive_with_fds(_MAX_BOUND)
                     if message is None:
                         return
-                    self._spawn(message)
+                    self._spawn(message, fds)
         finally:
             for pidfd in list(self._children):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
                 self._reap(pidfd)
 
-    def remove_group(self, parent_fd: int, name: str) -> None:
+    def remove_group(self) -> None:
         """Remove the pool's cgroup: the host may have been killed and cannot."""
+        parent_fd, name = self._charter.group_parent_fd, self._charter.group
+        if not name:
+            return
         deadline = time.monotonic() + _REMOVE_TIMEOUT_S
         while time.monotonic() < deadline:
             self._sweep()
@@ -88,40 +141,58 @@ class _ZygoteProcess:
             else:
                 return
 
-    def _spawn(self, message: Message) -> None:
+    def _spawn(self, message: Message, bound: list[int]) -> None:
         number = int(message["child"])
         slot = str(number)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         out_reader, out_writer = os.pipe()
         err_reader, err_writer = os.pipe()
-        os.mkdir(slot, dir_fd=self._cgroup_fd)
-        procs = os.open(f"{slot}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=self._cgroup_fd)
+        procs = self._make_slot(slot)
+        pid = self._fork()
+        if pid == 0:
+            become_inmate(
+                self._spec,
+                self._layers,
+                self._guest,
+                Descriptors(theirs.fileno(), out_writer, err_writer, procs, bound),
+                Admission(
+                    uid=int(message["uid"]),
+                    scratch_bytes=int(message["scratch_bytes"]),
+                    scratch=str(message["scratch"]),
+                    view=_view(message["view"]),
+                ),
+                shown=self._shown,
+                filters=self._filters,
+            )
+        pidfd = os.pidfd_open(pid)
+        self._children[pidfd] = (pid, number, slot)
+        self._poll.register(pidfd, select.POLLIN)
+        self._control.send({"op": "spawned", "child": number}, (ours.fileno(), out_reader, err_reader, pidfd))
+        ours.close()
+        theirs.close()
+        for fd in (out_reader, out_writer, err_reader, err_writer, *bound, *((procs,) if procs is not None else ())):
+            os.close(fd)
+        self._sweep()
+
+    def _make_slot(self, slot: str) -> int | None:
+        group_fd = self._charter.group_fd
+        if group_fd < 0:
+            return None
+        os.mkdir(slot, dir_fd=group_fd)
+        if "memory cgroup" not in self._layers:
+            return None
+        return os.open(f"{slot}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=group_fd)
+
+    def _fork(self) -> int:
+        if "pid namespace" not in self._layers:
+            return os.fork()
         # The child is process 1 of a new pid namespace: when it dies, all it started dies.
         kernel.setns(self._own_pid_namespace, kernel.CLONE_NEWPID)
         kernel.unshare(kernel.CLONE_NEWPID)
         pid = os.fork()
-        if pid == 0:
-            become_inmate(
-                self._spec,
-                self._guest,
-                Descriptors(theirs.fileno(), out_writer, err_writer, procs),
-                uid=int(message["uid"]),
-                scratch_bytes=int(message["scratch_bytes"]),
-                shown=self._shown,
-                filters=self._filters,
-            )
-        kernel.setns(self._own_pid_namespace, kernel.CLONE_NEWPID)
-        pidfd = os.pidfd_open(pid)
-        self._children[pidfd] = (pid, number, slot)
-        self._poll.register(pidfd, select.POLLIN)
-        self._control.send(
-            {"op": "spawned", "child": number, "pid": pid}, (ours.fileno(), out_reader, err_reader, pidfd)
-        )
-        ours.close()
-        theirs.close()
-        for fd in (out_reader, out_writer, err_reader, err_writer, procs):
-            os.close(fd)
-        self._sweep()
+        if pid:
+            kernel.setns(self._own_pid_namespace, kernel.CLONE_NEWPID)
+        return pid
 
     def _reap(self, pidfd: int) -> None:
         pid, number, slot = self._children.pop(pidfd)
@@ -138,13 +209,16 @@ class _ZygoteProcess:
                     "oom_kills": self._oom_kills(slot),
                 }
             )
-        self._dirty_slots.append(slot)
+        if self._charter.group_fd >= 0:
+            self._dirty_slots.append(slot)
         self._sweep()
 
     def _oom_kills(self, slot: str) -> int:
+        if self._charter.group_fd < 0:
+            return 0
         for name in ("memory.events", "memory.oom_control"):
             try:
-                fd = os.open(f"{slot}/{name}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._cgroup_fd)
+                fd = os.open(f"{slot}/{name}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._charter.group_fd)
             except OSError:
                 continue
             with os.fdopen(fd) as events:
@@ -156,7 +230,7 @@ class _ZygoteProcess:
         left: list[str] = []
         for slot in self._dirty_slots:
             try:
-                os.rmdir(slot, dir_fd=self._cgroup_fd)
+                os.rmdir(slot, dir_fd=self._charter.group_fd)
             except FileNotFoundError:
                 continue
             except OSError:
@@ -164,24 +238,37 @@ class _ZygoteProcess:
         self._dirty_slots = left
 
 
+def _view(data: dict[str, Any] | None) -> mounts.View | None:
+    if data is None:
+        return None
+    return mounts.View(tuple(data["bound"]), tuple((place, writable) for place, writable in data["staged"]))
+
+
+def _enter_user_namespace() -> None:
+    """Go on as process 1 of a pid namespace of our own: only its owner may make others below it.
+
+    The process that was started stays behind and ends as the other does.
+    """
+    enter_user_namespace(0, kernel.CLONE_NEWPID | kernel.CLONE_NEWNS)
+    pid = os.fork()
+    if pid:
+        _, status = os.waitpid(pid, 0)
+        os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def main() -> None:
     """Run the program described in the module's docstring."""
     # A Ray worker ignores SIGCHLD, and that outlives an exec: children would vanish unreaped.
     for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
-    control_fd, cgroup_fd, parent_fd = map(int, sys.argv[1:4])
-    group, spec = sys.argv[4], JailSpec.from_json(sys.argv[5])
-    control = FrameSocket(socket.socket(fileno=control_fd))
-    process = _ZygoteProcess(control, cgroup_fd, spec)
-    try:
-        process.prepare()
-    except Exception as error:
-        control.send({"op": "failed", "what": f"{type(error).__name__}: {error}"})
-        raise
-    rss = Path("/proc/self/statm").read_text().split()[1]
-    control.send({"op": "ready", "rss_pages": int(rss)})
+    charter = Charter.from_json(sys.argv[1])
+    if USER_NAMESPACE in charter.layers:
+        _enter_user_namespace()
+    process = _ZygoteProcess(charter)
+    process.prepare()
     process.run()
-    process.remove_group(parent_fd, group)
+    process.remove_group()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,61 @@
+"""The child's side, before it is sealed: its loopback interface and its listeners.
+
+The sockets belong to the child's own network namespace, wherever their
+descriptors go: passed out, they are accepted on by the broker, and nothing
+else of the outside can be reached. See network_namespaces(7), netdevice(7).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import socket
+import struct
+from typing import Final
+
+from runvisor.actors.jail.egress.plan import NetworkPlan
+
+_SIOCSIFFLAGS, _SIOCSIFADDR, _SIOCSIFNETMASK = 0x8914, 0x8916, 0x891C
+_UP_AND_RUNNING: Final = 0x1 | 0x40
+_BACKLOG: Final = 64
+
+
+def prepare(plan: NetworkPlan) -> list[socket.socket]:
+    """Bring up ``lo`` and listen on the plan's ports.
+
+    Needs CAP_NET_ADMIN and CAP_NET_BIND_SERVICE in a network namespace of the
+    caller's own. The caller passes the listeners out, closes them, and writes
+    ``plan.files``.
+
+    Args:
+        plan: The network of this child.
+
+    Returns:
+        One listener per port of ``plan.ports``, in that order.
+
+    Raises:
+        OSError: The interface or a listener could not be had; nothing is left open.
+    """
+    listeners: list[socket.socket] = []
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+            fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _UP_AND_RUNNING))
+            for number, address in enumerate(plan.own_addresses):
+                alias = f"lo:{number}".encode()
+                fcntl.ioctl(control, _SIOCSIFADDR, _with_address(alias, address))
+                # Without it the kernel takes the mask of the address's historic class: a whole network.
+                fcntl.ioctl(control, _SIOCSIFNETMASK, _with_address(alias, "255.255.255.255"))
+        for port in plan.ports:
+            listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            listeners.append(listener)
+            listener.bind(("0.0.0.0", port))
+            listener.listen(_BACKLOG)
+    except BaseException:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
+
+
+def _with_address(name: bytes, address: str) -> bytes:
+    """Lay out a ``struct ifreq`` that holds an IPv4 address."""
+    return struct.pack("16sHH4s8x", name, socket.AF_INET, 0, socket.inet_aton(address))
