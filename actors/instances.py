@@ -15,6 +15,7 @@ from queue import SimpleQueue
 from typing import Final, Generic, TypeVar
 
 from runvisor.actors.runtime import Load, PoolSize
+from runvisor.policies.demand import Demand
 from runvisor.policies.errors import PoolExhausted, QueueFull, RunvisorError, SpawnFailed
 
 T = TypeVar("T")
@@ -26,12 +27,12 @@ _GRACE_S: Final = 0.002
 
 
 class InstancePool(Generic[T]):
-    """Keeps ``size.minimum`` instances warm and never more than ``size.maximum`` alive.
+    """Keeps instances warm, as many as bursts have lately taken, and never more than ``size.maximum`` alive.
 
     Args:
         make: Makes one instance; may be called from two threads at once.
         destroy: Destroys one; must not raise.
-        size: How many.
+        size: How many; at least ``size.minimum`` are kept warm.
 
     Example:
         >>> pool = InstancePool(lambda: "fresh", lambda instance: None, PoolSize(minimum=1, maximum=1))
@@ -46,6 +47,7 @@ class InstancePool(Generic[T]):
         self._make = make
         self._destroy = destroy
         self._size = size
+        self._demand = Demand(size.minimum, size.maximum)
         self._changed = threading.Condition()
         self._idle: deque[T] = deque()
         self._spent: SimpleQueue[T | None] = SimpleQueue()
@@ -72,20 +74,22 @@ class InstancePool(Generic[T]):
             self._threads.append(thread)
 
     @contextmanager
-    def lend(self, wait_s: float | None = None) -> Iterator[T]:
+    def lend(self, wait_s: float | None = None, *, make: Callable[[], T] | None = None) -> Iterator[T]:
         """Lend one instance for one task; it is destroyed after the block, however that ends.
 
         The destruction itself happens in the background, off the caller's path.
 
         Args:
             wait_s: How long to wait for one; None is the pool's own limit.
+            make: Makes one for this task alone, in place of a warm one.
 
         Raises:
             PoolExhausted: None came free in time; ``retry_after_s`` is in the details.
             QueueFull: Too many callers wait already.
             SpawnFailed: The pool cannot make instances any more.
         """
-        instance = self._take(self._size.wait_s if wait_s is None else wait_s)
+        wait_s = self._size.wait_s if wait_s is None else wait_s
+        instance = self._take(wait_s) if make is None else self._make_for_one(wait_s, make)
         try:
             yield instance
         finally:
@@ -109,35 +113,58 @@ class InstancePool(Generic[T]):
             self._destroy(instance)
 
     def _take(self, wait_s: float) -> T:
-        deadline = time.monotonic() + wait_s
         with self._changed:
-            if not self._idle and self._waiting >= self._size.max_waiting:
-                raise QueueFull(
-                    f"{self._waiting} callers already wait for an instance",
-                    "",
-                    "send fewer tasks at once, or raise the pool's size",
-                    {"retry_after_s": 1.0},
-                )
-            self._waiting += 1
-            try:
-                while not self._idle:
-                    if self._closed or self._failures >= _MAX_FAILURES:
-                        raise SpawnFailed(f"the pool makes no instances any more: {self._last_error or 'it is closed'}")
-                    left_s = deadline - time.monotonic()
-                    if left_s <= 0:
-                        raise PoolExhausted(
-                            f"no instance came free in {wait_s:g} s ({self._busy} busy of {self._size.maximum})",
-                            "",
-                            "retry later, or raise the pool's maximum",
-                            {"retry_after_s": 1.0},
-                        )
-                    self._changed.wait(left_s)
-            finally:
-                self._waiting -= 1
+            self._demand.note(time.monotonic())
+            self._wait_until(lambda: bool(self._idle), wait_s)
             self._busy += 1
             instance = self._idle.popleft()
             self._changed.notify_all()
             return instance
+
+    def _make_for_one(self, wait_s: float, make: Callable[[], T]) -> T:
+        """Make an instance that counts like any other; a warm one gives way to it."""
+        with self._changed:
+            self._wait_until(lambda: bool(self._idle) or self._alive() < self._size.maximum, wait_s)
+            if self._alive() >= self._size.maximum:
+                self._busy += 1  # until it is destroyed
+                self._spent.put(self._idle.popleft())
+            self._busy += 1
+        try:
+            return make()
+        except BaseException:
+            with self._changed:
+                self._busy -= 1
+                self._changed.notify_all()
+            raise
+
+    def _alive(self) -> int:
+        return len(self._idle) + self._busy + self._making
+
+    def _wait_until(self, ready: Callable[[], bool], wait_s: float) -> None:
+        deadline = time.monotonic() + wait_s
+        if not ready() and self._waiting >= self._size.max_waiting:
+            raise QueueFull(
+                f"{self._waiting} callers already wait for an instance",
+                "",
+                "send fewer tasks at once, or raise the pool's size",
+                {"retry_after_s": 1.0},
+            )
+        self._waiting += 1
+        try:
+            while not ready():
+                if self._closed or self._failures >= _MAX_FAILURES:
+                    raise SpawnFailed(f"the pool makes no instances any more: {self._last_error or 'it is closed'}")
+                left_s = deadline - time.monotonic()
+                if left_s <= 0:
+                    raise PoolExhausted(
+                        f"no instance came free in {wait_s:g} s ({self._busy} busy of {self._size.maximum})",
+                        "",
+                        "retry later, or raise the pool's maximum",
+                        {"retry_after_s": 1.0},
+                    )
+                self._changed.wait(left_s)
+        finally:
+            self._waiting -= 1
 
     def _wanted(self) -> bool:
         """Say whether to make an instance now.
@@ -146,11 +173,18 @@ class InstancePool(Generic[T]):
         while tasks run the pool lets itself sink to half before it refills.
         """
         ready = len(self._idle) + self._making
-        if ready + self._busy >= self._size.maximum:
+        if self._alive() >= self._size.maximum:
             return False
+        target = self._demand.target(time.monotonic())
         if self._busy and not self._waiting:
-            return ready < max(1, self._size.minimum // 2)
-        return ready < max(self._size.minimum, self._waiting)
+            return ready < max(1, target // 2)
+        return ready < max(target, self._waiting)
+
+    def _retire_one(self, now: float) -> None:
+        """Let one warm instance go when bursts have become smaller than what is kept."""
+        if not self._busy and len(self._idle) > self._demand.target(now):
+            self._busy += 1  # until it is destroyed
+            self._spent.put(self._idle.popleft())
 
     def _bury(self) -> None:
         """Destroy what was lent, a moment later: destroying and refilling would delay the answer."""
@@ -166,7 +200,9 @@ class InstancePool(Generic[T]):
         while True:
             with self._changed:
                 while not self._closed and not self._wanted():
-                    self._changed.wait()
+                    now = time.monotonic()
+                    self._retire_one(now)
+                    self._changed.wait(self._demand.next_change_s(now))
                 if self._closed:
                     return
                 self._making += 1

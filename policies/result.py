@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from runvisor.policies.errors import ProtocolError, RunvisorError
@@ -90,6 +90,10 @@ class Result:
     variant: str = ""
     language: str = ""
     decision: Decision | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """What the guest left under ``/out``, by relative path."""
+    refused_files: tuple[str, ...] = ()
+    """What it left and nobody took: links, devices, odd names, what is beyond a cap; one sentence each."""
 
     @property
     def ok(self) -> bool:
@@ -113,6 +117,8 @@ class Result:
             "stdout": self.stdout,
             "stderr": self.stderr,
             "artifacts": [[a.name, a.mime, a.data] for a in self.artifacts],
+            "files": dict(self.files),
+            "refused_files": list(self.refused_files),
             "error": self.error.to_wire() if self.error else None,
             "usage": asdict(self.usage),
             "isolation": asdict(self.isolation),
@@ -135,6 +141,8 @@ class Result:
                 stdout=str(data["stdout"]),
                 stderr=str(data["stderr"]),
                 artifacts=tuple(_artifact(*item) for item in data["artifacts"]),
+                files=_files(data["files"]),
+                refused_files=tuple(map(str, data["refused_files"])),
                 error=RunvisorError.from_wire(error) if error is not None else None,
                 usage=_usage(data["usage"]),
                 isolation=_isolation(data["isolation"]),
@@ -155,6 +163,8 @@ class Result:
             "artifacts": [
                 {"name": a.name, "mime": a.mime, "base64": base64.b64encode(a.data).decode()} for a in self.artifacts
             ],
+            "files": {name: base64.b64encode(content).decode() for name, content in self.files.items()},
+            "refused_files": list(self.refused_files),
             "error": error and {**to_json(error.details), "type": type(error).__name__, "message": str(error)},
             "runtime": self.runtime,
             "variant": self.variant,
@@ -169,6 +179,12 @@ def _artifact(name: object, mime: object, data: object) -> Artifact:
     if not isinstance(name, str) or not isinstance(mime, str) or not isinstance(data, bytes):
         raise TypeError("an artifact is a name, a type and bytes")
     return Artifact(name, mime, data)
+
+
+def _files(data: Mapping[str, Any]) -> dict[str, bytes]:
+    if not all(isinstance(name, str) and isinstance(content, bytes) for name, content in data.items()):
+        raise TypeError("files are names and bytes")
+    return dict(data)
 
 
 def _usage(data: Mapping[str, Any]) -> Usage:

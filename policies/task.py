@@ -12,6 +12,9 @@ from runvisor.policies.trust import Trust
 from runvisor.policies.values import Value, pack, unpack
 
 MAX_CODE_BYTES: Final = 16 * 1024 * 1024
+MAX_FILES: Final = 256
+MAX_FILES_BYTES: Final = 64 * 1024 * 1024
+_MAX_NAME_BYTES: Final = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,8 @@ class Task:
     trust: Trust = Trust.UNTRUSTED
     label: str = ""
     """A name for people: in tables, tracebacks and the audit log."""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """Files that the guest finds under ``/in``, by relative path."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.code, str | bytes):
@@ -42,6 +47,7 @@ class Task:
             raise InvalidTask("the code is empty", "code")
         if _size(self.code) > MAX_CODE_BYTES:
             raise InvalidTask(f"the code is larger than {MAX_CODE_BYTES} bytes", "code", "pass data as inputs")
+        _check_files(self.files)
 
     @property
     def source(self) -> str:
@@ -76,6 +82,7 @@ class Task:
             "permissions": self.permissions.to_dict(),
             "trust": int(self.trust),
             "label": self.label,
+            "files": dict(self.files),
         }
 
     @classmethod
@@ -93,6 +100,7 @@ class Task:
                 permissions=Permissions.from_dict(data["permissions"]),
                 trust=Trust(data["trust"]),
                 label=str(data["label"]),
+                files=data["files"],
             )
         except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
             raise ProtocolError(f"not a task: {type(error).__name__}: {error}") from None
@@ -106,3 +114,31 @@ def _size(code: str | bytes) -> int:
         return len(code.encode())
     except UnicodeEncodeError as error:
         raise InvalidTask("the code holds lone surrogates", f"character {error.start}", "pass valid Unicode") from None
+
+
+def is_file_name(name: object) -> bool:
+    """Say whether a relative path may name a file that goes into or comes out of a sandbox.
+
+    Example:
+        >>> is_file_name("data/a.csv"), is_file_name("../a"), is_file_name("/a"), is_file_name("a\\nb")
+        (True, False, False, False)
+    """
+    return (
+        isinstance(name, str)
+        and name.isprintable()
+        and all(part not in ("", ".", "..") and len(part.encode()) <= _MAX_NAME_BYTES for part in name.split("/"))
+    )
+
+
+def _check_files(files: object) -> None:
+    if not isinstance(files, Mapping):
+        raise InvalidTask(f"files are of type {type(files).__name__}", "files", "pass a mapping of names to bytes")
+    if len(files) > MAX_FILES:
+        raise InvalidTask(f"{len(files)} files are more than {MAX_FILES}", "files", "grant a folder to read")
+    for name, data in files.items():
+        if not is_file_name(name):
+            raise InvalidTask(f"{str(name)[:80]!r} is no relative path", "files", "write name or folder/name")
+        if not isinstance(data, bytes):
+            raise InvalidTask(f"{name} is of type {type(data).__name__}", f"files[{name!r}]", "pass bytes")
+    if sum(map(len, files.values())) > MAX_FILES_BYTES:
+        raise InvalidTask(f"the files hold more than {MAX_FILES_BYTES} bytes", "files", "grant a folder to read")

@@ -75,6 +75,9 @@ def become_inmate(
         bound = _keep_only(descriptors)
         kernel.unshare(_namespaces(layers))
         folders = _arrange_files(spec, layers, admission, shown, bound)
+        if USER_NAMESPACE in layers:
+            # A namespace inside the one that owns the mounts: what is held in here is held over nothing.
+            enter_user_namespace(_INNER_UID)
         if "rlimits" in layers:
             own_user = "own uid" in layers or USER_NAMESPACE in layers
             limits.apply_fixed_limits(admission.scratch_bytes, own_user=own_user)
@@ -146,9 +149,6 @@ def _rules(layers: frozenset[str], admission: Admission, shown: list[str]) -> Ru
 
 
 def _drop_privileges(spec: JailSpec, layers: frozenset[str], uid: int) -> None:
-    if USER_NAMESPACE in layers:
-        # A namespace inside the one that owns the mounts: what is held in here is held over nothing.
-        enter_user_namespace(_INNER_UID)
     if "no capabilities" in layers:
         capabilities.drop_from_bounding_set(spec.capabilities)
     if "own uid" in layers:

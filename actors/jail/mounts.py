@@ -183,22 +183,24 @@ def mount_scratch(
     kernel.mount("tmpfs", SCRATCH, "tmpfs", flags, f"size={scratch_bytes},mode=755,nr_inodes=16384")
     own = _make_part("own", 0o1777)
     parts = [
-        (_make_part(str(number), 0o777 if writable else 0o755), place, writable)
+        (place, _make_part(str(number), 0o777 if writable else 0o755), writable)
         for number, (place, writable) in enumerate([(IN, False), (OUT, True), *staged])
     ]
     kernel.mount(f"/proc/self/fd/{own}", SCRATCH, None, kernel.MS_BIND)
     os.close(own)
-    for part, place, writable in parts:
-        if place.startswith(SCRATCH + "/"):
-            _make_mountpoint(place, is_folder=True)
-        kernel.mount(f"/proc/self/fd/{part}", place, None, kernel.MS_BIND)
+    # Outer places come before those inside them.
+    shows: list[tuple[str, int, bool | None]] = [*parts, *((path, fd, None) for path, fd in covered.items())]
+    for place, fd, writable in sorted(shows):
+        if writable is None:
+            _bind(fd, place, is_device=False)
+            os.close(fd)
+            continue
+        _make_mountpoint(place, is_folder=True)
+        kernel.mount(f"/proc/self/fd/{fd}", place, None, kernel.MS_BIND)
         if not writable:
             kernel.mount(None, place, None, kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | flags)
-    for path, fd in covered.items():
-        _bind(fd, path, is_device=False)
-        os.close(fd)
     os.chdir(SCRATCH)
-    return [part for part, _, _ in parts]
+    return [fd for _, fd, _ in parts]
 
 
 def _make_part(name: str, mode: int) -> int:

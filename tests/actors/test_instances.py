@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -133,3 +133,33 @@ def test_load_counts_idle_and_busy() -> None:
         w.wait_for(lambda: len(w.made) == 2)
         with w.pool.lend():
             assert w.pool.load().busy == 1
+
+
+def test_a_burst_makes_it_keep_more_warm() -> None:
+    with workshop(1, 8) as w, ExitStack() as leases:
+        for _ in range(5):
+            leases.enter_context(w.pool.lend())
+        leases.close()
+        w.wait_for(lambda: len(w.made) - len(w.destroyed) >= 5)
+
+
+def test_an_instance_made_for_one_task_counts_and_a_warm_one_gives_way() -> None:
+    with workshop(2, 2) as w:
+        w.wait_for(lambda: len(w.made) == 2)
+        with w.pool.lend(make=w._make) as own:
+            w.wait_for(lambda: len(w.destroyed) == 1)
+            assert own == 2
+            assert w.pool.load().busy >= 1
+        w.wait_for(lambda: 2 in w.destroyed)
+
+
+def test_an_instance_that_cannot_be_made_for_a_task_holds_no_place() -> None:
+    def fail() -> int:
+        raise SpawnFailed("no")
+
+    with workshop(1, 1) as w:
+        w.wait_for(lambda: len(w.made) == 1)
+        with pytest.raises(SpawnFailed), w.pool.lend(make=fail):
+            pass
+        with w.pool.lend(wait_s=5):
+            pass
