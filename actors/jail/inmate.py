@@ -137,7 +137,8 @@ def _arrange_files(
 
 
 def _rules(layers: frozenset[str], admission: Admission, shown: list[str]) -> Ruleset:
-    readable, writable = [*shown, "/proc"], [admission.scratch]
+    # Without a /proc of its own a child may see itself there, and nobody else.
+    readable, writable = [*shown, "/proc" if _has_own_files(layers) else "/proc/self"], [admission.scratch]
     if _has_own_files(layers):
         readable.append(mounts.IN)
         writable.append(mounts.OUT)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from typing import Final
 
 from runvisor.actors.instances import InstancePool
@@ -11,6 +11,7 @@ from runvisor.actors.jail.child import Child
 from runvisor.actors.jail.conversation import Bounds, converse
 from runvisor.actors.jail.outcome import to_result
 from runvisor.actors.jail.probe import probe_jail
+from runvisor.actors.jail.session import REPLY_BYTES, JailedSession, first_frame
 from runvisor.actors.jail.spec import JailSpec
 from runvisor.actors.jail.zygote import Zygote
 from runvisor.actors.runtime import Load, PoolSize, Probe, Watch
@@ -20,7 +21,6 @@ from runvisor.policies.task import Task
 from runvisor.policies.trust import Grant
 from runvisor.policies.values import pack
 
-_REPLY_BYTES: Final = 64 * MiB
 _WARM_MEMORY_BYTES: Final = 256 * MiB
 
 
@@ -50,23 +50,25 @@ class JailedRuntime:
     def execute(self, task: Task, variant: str, grant: Grant, watch: Watch) -> Result:
         """See `Runtime.execute`."""
         permissions = grant.permissions
-        message = {
-            "code": task.source,
-            "inputs": pack(task.inputs),
-            "label": task.label,
-            "language": task.language,
-            "env": dict(permissions.env),
-            "cpu_s": permissions.cpu_s or permissions.timeout_s + 1,
-            "memory_bytes": permissions.memory_bytes,
-            "output_bytes": permissions.output_bytes,
-        }
+        message = {**first_frame(task, permissions, permissions.timeout_s + 1), "inputs": pack(task.inputs)}
         asked = time.monotonic()
         with self._child(task, grant) as child:
             queue_s = time.monotonic() - asked
             child.limit_memory(permissions.memory_bytes)
-            bounds = Bounds(permissions.timeout_s, permissions.output_bytes, _REPLY_BYTES)
+            bounds = Bounds(permissions.timeout_s, permissions.output_bytes, REPLY_BYTES)
             transcript = converse(child, message, bounds, watch)
         return to_result(transcript, task, grant, runtime=self.name, variant=variant, queue_s=queue_s)
+
+    def open_session(self, task: Task, variant: str, grant: Grant) -> JailedSession:
+        """See `SessionRuntime.open_session`; the session occupies one of the pool's instances."""
+        lease = ExitStack()
+        try:
+            child = lease.enter_context(self._child(task, grant))
+            child.limit_memory(grant.permissions.memory_bytes)
+            return JailedSession(child, lease.close, task, grant, runtime=self.name, variant=variant)
+        except BaseException:
+            lease.close()
+            raise
 
     def load(self) -> Load:
         """See `Runtime.load`."""

@@ -129,16 +129,12 @@ class Zygote:
             SpawnFailed: It could not be made; the zygote may be dead (see `alive`).
         """
         number = next(self._numbers)
-        uid = UIDS.take()
-        has_mounts = "mount namespace, read-only root" in self.layers
-        scratch = "" if has_mounts else tempfile.mkdtemp(prefix="runvisor-scratch-")
-        if scratch and "own uid" in self.layers:
-            os.chown(scratch, uid, uid)
         done: tuple[threading.Event, list[Child]] = (threading.Event(), [])
         with self._lock:
             if not self._alive:
-                UIDS.give_back(uid)
                 raise SpawnFailed(f"the {self.spec.name} zygote is not running", "jail")
+            uid = UIDS.take()
+            scratch = self._make_scratch(uid)
             self._spawned[number] = done
             self._pending[number] = (uid, scratch)
             try:
@@ -166,6 +162,15 @@ class Zygote:
             child.close()
             raise SpawnFailed(f"no {self.spec.name} instance: {error}", "jail") from None
         return child
+
+    def _make_scratch(self, uid: int) -> str:
+        """Make a folder for a child that cannot have mounts of its own."""
+        if "mount namespace, read-only root" in self.layers:
+            return ""
+        scratch = tempfile.mkdtemp(prefix="runvisor-scratch-")
+        if "own uid" in self.layers:
+            os.chown(scratch, uid, uid)
+        return scratch
 
     def close(self) -> None:
         """End it and every child, and remove its cgroup; closing twice is fine."""

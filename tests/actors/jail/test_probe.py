@@ -2,39 +2,93 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from runvisor.actors.jail import cgroups
-from runvisor.actors.jail.spec import JailSpec
+from runvisor.actors.jail.spec import LAYERS, JailSpec
+from runvisor.actors.jail.standing import gaps
 from runvisor.actors.jail.zygote import Zygote
 from runvisor.policies.errors import SpawnFailed
+from tests.ordinary_user import TESTS, run_as_ordinary_user
 
-AS_NOBODY = (
-    "import os\n"
-    "from runvisor.actors.jail.probe import probe_jail\n"
-    "from runvisor.actors.jail.zygote import Zygote\n"
-    "from runvisor.actors.jail.spec import JailSpec\n"
-    "from runvisor.policies.errors import SpawnFailed\n"
-    "os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)\n"
-    "probe = probe_jail('python'); print(probe.available, '|', probe.detail, '|', probe.remedy)\n"
-    "try:\n    Zygote(JailSpec('x', 'json')).start()\n"
-    "except SpawnFailed as error:\n    print(error)\n"
-)
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+LOOK_AROUND = """
+import json
+from runvisor.actors.jail.probe import probe_jail
+from runvisor.actors.jail.spec import JailSpec
+from runvisor.actors.jail.zygote import Zygote
+from runvisor.policies.permissions import MiB
+probe = probe_jail("python")
+zygote = Zygote(JailSpec("prisoner", "actors.jail.prisoner", import_from=(TESTS,)))
+zygote.start()
+child = zygote.spawn(memory_bytes=64 * MiB)
+child.limit_memory(32 * MiB)
+answers = {}
+for value in QUESTIONS:
+    child.channel.send({"value": value})
+    answer = child.channel.receive()
+    answers[value] = answer.get("error", answer.get("value"))
+print(json.dumps([probe.available, probe.detail, probe.remedy, child.layers, answers]))
+child.close()
+zygote.close()
+"""
+QUESTIONS = [
+    "open('/etc/shadow').read()",
+    "open('/proc/%d/environ' % os.getppid()).read()",
+    "__import__('socket').socket()",
+    "os.fork()",
+    "os.setuid(0)",
+    "open('/usr/x', 'w')",
+    "len(open('scratch', 'w').write('x' * 10) * 'x')",
+    "len(bytearray(200 << 20))",
+    "os.kill(os.getppid() or 2, 0)",
+]
 
 
-@pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_without_root_it_refuses_and_says_how_to_get_it() -> None:
-    ran = subprocess.run([sys.executable, "-c", AS_NOBODY], capture_output=True, text=True, check=True)
-    probe, refusal = ran.stdout.splitlines()
-    assert probe.startswith("False | ")
-    assert "root" in probe.rpartition("|")[2]
-    assert "root" in refusal
+def look_around(*, user_namespaces: bool) -> list[Any]:
+    program = LOOK_AROUND.replace("TESTS", repr(str(TESTS))).replace("QUESTIONS", repr(QUESTIONS))
+    ran = run_as_ordinary_user(["-c", program], user_namespaces=user_namespaces)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    found: list[Any] = json.loads(ran.stdout)
+    return found
+
+
+@needs_root
+@pytest.mark.parametrize("user_namespaces", [True, False])
+def test_an_ordinary_user_gets_a_jail_that_holds(user_namespaces: bool) -> None:
+    available, _, _, layers, answers = look_around(user_namespaces=user_namespaces)
+    assert available
+    assert {"seccomp allow-list", "no_new_privs", "rlimits", "memory rlimit", "no capabilities"} <= set(layers)
+    assert answers.pop("len(open('scratch', 'w').write('x' * 10) * 'x')") == 10
+    assert answers.pop("len(bytearray(200 << 20))") == "MemoryError"
+    refusals = {"PermissionError", "FileNotFoundError", "OSError", "ProcessLookupError"}
+    assert {value: answer for value, answer in answers.items() if answer not in refusals} == {}
+
+
+@needs_root
+def test_with_user_namespaces_nothing_that_untrusted_code_needs_is_missing() -> None:
+    _, detail, remedy, layers, _ = look_around(user_namespaces=True)
+    assert "as an ordinary user" in detail
+    assert "cgroup" in remedy
+    assert gaps(frozenset(layers)) == ()
+    assert set(LAYERS) - set(layers) <= {"own uid", "memory cgroup"}
+
+
+@needs_root
+def test_without_them_it_says_that_it_is_too_weak_for_untrusted_code_and_what_to_do() -> None:
+    _, detail, remedy, layers, _ = look_around(user_namespaces=False)
+    assert "no namespaces" in detail
+    assert "too weak for untrusted code" in detail
+    assert "user namespaces" in remedy
+    assert "pid namespace" in gaps(frozenset(layers))
 
 
 def test_a_cgroup_mount_without_a_memory_controller_is_refused_by_name(tmp_path: Path) -> None:
@@ -62,7 +116,7 @@ def test_each_version_has_its_file_names(version: int, limit: str, peak: str, tm
     assert (hierarchy.limit_file, hierarchy.peak_file) == (limit, peak)
     (tmp_path / peak).write_text("4096\n")
     slot = cgroups.Slot(hierarchy, tmp_path)
-    slot.limit_memory(1 << 20)
+    slot.limit_memory(1 << 20, final=True)
     assert (tmp_path / limit).read_text() == str(1 << 20)
     assert slot.peak_bytes() == 4096
 
