@@ -25,6 +25,7 @@ from runvisor.actors.jail.spec import ALL_LAYERS, USER_NAMESPACE, JailSpec
 
 _CHANNEL_FD: Final = 3
 _INNER_UID: Final = 1000
+_HOSTNAME: Final = "sandbox"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,8 @@ def become_inmate(
             os.write(descriptors.cgroup, b"0")
         bound = _keep_only(descriptors)
         kernel.unshare(_namespaces(layers))
+        if "ipc and uts namespaces" in layers:
+            socket.sethostname(_HOSTNAME)
         folders = _arrange_files(spec, layers, admission, shown, bound)
         if USER_NAMESPACE in layers:
             # A namespace inside the one that owns the mounts: what is held in here is held over nothing.

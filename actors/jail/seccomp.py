@@ -22,7 +22,7 @@ _TSYNC: Final = 1
 
 _FILES: Final = """
     read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 close close_range dup dup2 dup3
-    fcntl flock fsync fdatasync ftruncate truncate lseek open openat openat2 creat stat fstat lstat newfstatat
+    fsync fdatasync ftruncate truncate lseek open openat openat2 creat stat fstat lstat newfstatat
     statx access faccessat faccessat2 readlink readlinkat getdents getdents64 getcwd chdir fchdir mkdir mkdirat
     rmdir unlink unlinkat rename renameat renameat2 link linkat symlink symlinkat chmod fchmod fchmodat utimensat
     utime utimes futimesat umask statfs fstatfs fallocate fadvise64 copy_file_range sendfile
@@ -42,13 +42,22 @@ _PROCESS: Final = """
 """.split()
 _WAITING: Final = """
     poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2 eventfd
-    eventfd2 pipe pipe2 recvfrom recvmsg sendto sendmsg shutdown getsockname getpeername getsockopt setsockopt
+    eventfd2 pipe pipe2 recvfrom recvmsg sendto sendmsg shutdown getsockname getpeername
 """.split()
-_SPAWNING: Final = "execve execveat fork vfork setpgid setsid memfd_create prctl ioctl".split()
+_SPAWNING: Final = "execve execveat fork vfork setpgid setsid memfd_create prctl ioctl fcntl flock".split()
 
 _CLONE_THREAD: Final = 0x00010000
 _CLONE_NEW_ANY: Final = 0x7E020000 | 0x80  # every namespace flag, CLONE_NEWTIME included
 _AF_UNIX: Final = 1
+_SOCKET_TYPE: Final = 0xF
+_CONNECTED_TYPES: Final = (1, 5)  # stream and seqpacket; a datagram socket could be sent to any address
+_SOL_SOCKET: Final = 1
+_READ_OPTIONS: Final = (3, 4, 7, 8, 20, 21, 30, 38, 39, 66, 67)  # what it is, its error, buffers, time-outs
+_SET_OPTIONS: Final = (7, 8, 20, 21, 66, 67)  # buffers and time-outs: no filter program, no peer's pidfd
+# Descriptors and their flags, pipe sizes, and the record locks that SQLite needs. No F_GETLK, no flock(2): on
+# a file that two sandboxes can read, they would be a channel between them.
+_FCNTL_COMMANDS: Final = (0, 1, 2, 3, 4, 6, 7, 1030, 1031, 1032)
+_SEAL_COMMANDS: Final = (1033, 1034)
 _PRCTL_OPTIONS: Final = (3, 15, 16, 23, 0x53564D41)  # get dumpable, set/get name, read bounding set, name a mapping
 _IOCTLS: Final = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # tty queries, FIONREAD, FIONBIO, close-on-exec
 
@@ -112,7 +121,14 @@ def _compile(syscalls: SyscallList) -> bytes:
             allow_if("prctl", (0, whole, option))
         for request in _IOCTLS:
             allow_if("ioctl", (1, whole, request))
-    allow_if("socketpair", (0, whole, _AF_UNIX))
+        for command in _FCNTL_COMMANDS + (_SEAL_COMMANDS if syscalls == "engine" else ()):
+            allow_if("fcntl", (1, whole, command))
+    for kind in _CONNECTED_TYPES:
+        allow_if("socketpair", (0, whole, _AF_UNIX), (1, _SOCKET_TYPE, kind))
+    for option in _READ_OPTIONS:
+        allow_if("getsockopt", (1, whole, _SOL_SOCKET), (2, whole, option))
+    for option in _SET_OPTIONS:
+        allow_if("setsockopt", (1, whole, _SOL_SOCKET), (2, whole, option))
     allow_if("prlimit64", (0, whole, 0))
     rules.add_rule(libseccomp.ERRNO(errno.ENOSYS), "clone3")
     reader, writer = os.pipe2(os.O_CLOEXEC)

@@ -130,10 +130,29 @@ def test_files_in_the_scratch_cannot_be_executed(child: Child) -> None:
         "os.memfd_create('x')",
         "os.pidfd_open(1)",
         "os.sched_setaffinity(0, {0})",
+        "__import__('fcntl').flock(os.open('/usr/bin/env', os.O_RDONLY), 2)",
+        "__import__('fcntl').fcntl(3, 5, b' ' * 32)",  # F_GETLK
+        "__import__('socket').socketpair(type=__import__('socket').SOCK_DGRAM)",
+        "__import__('socket').socketpair()[0].setsockopt(1, 26, b' ' * 16)",  # SO_ATTACH_FILTER
+        "__import__('socket').socketpair()[0].getsockopt(1, 77)",  # SO_PEERPIDFD
     ],
 )
 def test_system_calls_that_are_not_listed_are_refused(child: Child, call: str) -> None:
     assert ask(child, call) == "PermissionError"
+
+
+def test_what_programs_need_is_allowed(child: Child) -> None:
+    do = (
+        "import sqlite3, asyncio\n"
+        "db = sqlite3.connect('/tmp/x.db'); db.execute('create table t (x)'); db.execute('insert into t values (7)')\n"
+        "db.commit(); rows = db.execute('select x from t').fetchall()\n"
+        "answer = asyncio.run(asyncio.sleep(0, 'asyncio works'))"
+    )
+    assert ask(child, "[rows[0][0], answer]", do) == [7, "asyncio works"]
+
+
+def test_it_does_not_know_the_host_name(child: Child) -> None:
+    assert ask(child, "os.uname().nodename") == "sandbox"
 
 
 def test_threads_may_start(child: Child) -> None:

@@ -1,0 +1,109 @@
+"""Exchanges with a child that may do anything: what the host hears, holds and waits for."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from runvisor.actors.jail.outcome import MAX_ARTIFACT_BYTES, MAX_ARTIFACTS
+from runvisor.actors.jail.runtime import JailedRuntime
+from runvisor.actors.runtime import Cell, Watch
+from runvisor.policies import errors
+from runvisor.policies.permissions import MiB, Permissions
+from runvisor.policies.result import Result
+from runvisor.policies.task import Task
+from runvisor.policies.trust import Grant, Trust
+from runvisor.policies.values import pack
+from tests.actors.executing import Heard
+
+pytestmark = pytest.mark.root
+
+
+def run(partner: JailedRuntime, code: str, heard: Heard | None = None, inputs: Any = None, **limits: Any) -> Result:
+    permissions = Permissions(**limits)
+    task = Task(code, "python", inputs, permissions)
+    return partner.execute(task, "native", Grant("tester", Trust.UNTRUSTED, permissions), (heard or Heard()).watch)
+
+
+def test_output_is_heard_as_it_comes_and_is_what_the_result_holds(partner: JailedRuntime) -> None:
+    heard = Heard()
+    result = run(partner, "os.write(1, b'one'); os.write(2, b'two'); os.write(1, b'three'); value = 4", heard)
+    assert (result.value, heard.starts) == (4, 1)
+    assert (heard.text(1), heard.text(2)) == (result.stdout, result.stderr) == ("onethree", "two")
+
+
+def test_a_cancelled_task_ends_at_once_and_keeps_what_it_had_printed(partner: JailedRuntime) -> None:
+    heard = Heard(cancel_at="ready")
+    began = time.monotonic()
+    result = run(partner, "print('ready')\nwhile True: pass", heard, timeout_s=60.0)
+    assert isinstance(result.error, errors.Cancelled)
+    assert result.stdout == "ready\n"
+    assert time.monotonic() - began < 20
+
+
+def test_a_task_that_was_cancelled_before_does_not_run_to_its_end(partner: JailedRuntime) -> None:
+    heard = Heard()
+    heard.watch.cancellation.cancel()
+    result = run(partner, "import time; time.sleep(60)", heard, timeout_s=60.0)
+    assert isinstance(result.error, errors.Cancelled)
+
+
+def test_a_listener_that_raises_ends_the_execution_and_the_next_one_runs(partner: JailedRuntime) -> None:
+    heard = Heard(fail_at="ready")
+    with pytest.raises(ZeroDivisionError):
+        run(partner, "print('ready')\nwhile True: pass", heard, timeout_s=60.0)
+    assert run(partner, "value = 1").value == 1
+
+
+def test_output_beyond_the_cap_is_heard_no_more_than_kept(partner: JailedRuntime) -> None:
+    heard = Heard()
+    result = run(partner, "while True: os.write(1, bytes(5000))", heard, output_bytes=100_000)
+    assert isinstance(result.error, errors.OutputLimitExceeded)
+    assert len(result.stdout) == len(heard.text(1)) == 100_000
+
+
+def test_a_guest_that_never_reads_cannot_hold_the_host_beyond_its_deadline(partner: JailedRuntime) -> None:
+    session = partner.open_session(Task("-", "python"), "native", Grant("tester", Trust.UNTRUSTED, Permissions()))
+    try:
+        # It answers by itself, and reads no more.
+        deaf = "import threading\nchannel.send({'op': 'value', 'value': b'\\xc0'})\nthreading.Event().wait()"
+        assert session.run(Cell(deaf, pack(None)), Watch()).ok
+        result = session.run(Cell("1", pack(bytes(8 * MiB)), "", 0.3), Watch())
+        assert isinstance(result.error, errors.TimeLimitExceeded)
+    finally:
+        session.close()
+
+
+def test_artifacts_come_with_the_result_up_to_their_caps(partner: JailedRuntime) -> None:
+    result = run(partner, "artifacts = [['plot', 'image/png', b'png'], ['t', 'text/html', b'<p>']]; value = 1")
+    assert [(a.name, a.mime, a.data) for a in result.artifacts] == [
+        ("plot", "image/png", b"png"),
+        ("t", "text/html", b"<p>"),
+    ]
+    many = run(partner, "artifacts = [['x', 'y', b'z']] * 100")
+    assert len(many.artifacts) == MAX_ARTIFACTS
+    large = run(partner, f"artifacts = [['x', 'y', bytes({MAX_ARTIFACT_BYTES // 2})]] * 3")
+    assert len(large.artifacts) == 1
+
+
+@pytest.mark.parametrize("said", ["7", "[7]", "[['a']]", "[['a', 'b', 'c']]", "[[1, 2, b'']]", "{'a': 1}"])
+def test_malformed_artifacts_are_left_out(partner: JailedRuntime, said: str) -> None:
+    result = run(partner, f"artifacts = {said}; value = 1")
+    assert (result.value, result.artifacts) == (1, ())
+
+
+def test_many_executions_leave_no_descriptor_and_no_thread(partner: JailedRuntime) -> None:
+    run(partner, "value = 1")
+    before = (len(os.listdir("/proc/self/fd")), threading.active_count())
+    for number in range(20):
+        heard = Heard(cancel_at="x" if number % 2 else None)
+        run(partner, "print('x')", heard)
+    deadline = time.monotonic() + 10
+    while len(os.listdir("/proc/self/fd")) > before[0] + 8 * 4 and time.monotonic() < deadline:
+        threading.Event().wait(0.01)  # children are destroyed and remade in the background
+    assert len(os.listdir("/proc/self/fd")) <= before[0] + 8 * 4
+    assert threading.active_count() <= before[1]
