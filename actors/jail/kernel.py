@@ -43,6 +43,8 @@ CLONE_NEWUSER: Final = 0x10000000
 CLONE_NEWPID: Final = 0x20000000
 CLONE_NEWNET: Final = 0x40000000
 
+MADV_COLLAPSE: Final = 25
+
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_DUMPABLE: Final = 4
 PR_SET_KEEPCAPS: Final = 8
@@ -136,6 +138,11 @@ def attach_mount(fd: int, target: str) -> None:
 def unshare(flags: int) -> None:
     """Leave namespaces for new ones (man 2 unshare)."""
     checked(_libc.unshare(ctypes.c_int(flags)), f"unshare {flags:#x}")
+
+
+def madvise(address: int, size_bytes: int, advice: int) -> None:
+    """Say how a region of this process's memory is to be kept (man 2 madvise)."""
+    checked(_libc.madvise(ctypes.c_void_p(address), ctypes.c_size_t(size_bytes), advice), "madvise")
 
 
 def setns(fd: int, kind: int) -> None:

@@ -25,6 +25,7 @@ from typing import Any, Final
 
 from runvisor.actors.channel.frames import FrameSocket, Message
 from runvisor.actors.jail import cgroups, kernel, mounts
+from runvisor.actors.jail.huge_pages import collapse_private_memory
 from runvisor.actors.jail.inmate import Admission, Descriptors, become_inmate
 from runvisor.actors.jail.namespaces import enter_user_namespace
 from runvisor.actors.jail.seccomp import Filter
@@ -106,6 +107,7 @@ class _ZygoteProcess:
             raise RuntimeError(f"preloading {self._spec.guest} left {threads} threads; a fork would lose all but one")
         gc.collect()
         gc.freeze()
+        collapse_private_memory()
 
     def run(self) -> None:
         """Serve the control socket until the host closes it, then take every child along."""
