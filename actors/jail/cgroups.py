@@ -1,4 +1,4 @@
-"""One memory cgroup per instance, on cgroup v1 or v2, whichever this process may write.
+"""One cgroup per instance for memory and processes, on cgroup v1 or v2, whichever this process may write.
 
 The host side makes the pool's group; the zygote makes and removes a slot in it
 per child, through a directory descriptor, so that slots vanish even when the
@@ -11,13 +11,15 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
 MOUNT: Final = Path("/sys/fs/cgroup")
 _REMOVE_TIMEOUT_S: Final = 2.0
 _SETTLED_S: Final = 5.0
+MAX_TASKS: Final = 128
+"""Threads and processes together, of one instance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,27 @@ def find_hierarchy(mount: Path = MOUNT, membership: str | None = None) -> Hierar
             continue
         return place
     raise OSError("no writable memory cgroup" + (f" ({'; '.join(tried)})" if tried else ""))
+
+
+def find_pids_parent(mount: Path = MOUNT, membership: str | None = None) -> Path | None:
+    """Find where v1 groups can be made that count processes, by making one; None where they cannot.
+
+    On v2 one group does both, so nothing more is needed.
+    """
+    text = Path("/proc/self/cgroup").read_text() if membership is None else membership
+    for line in text.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if "pids" not in controllers.split(","):
+            continue
+        for parent in dict.fromkeys((mount / "pids" / path.lstrip("/"), mount / "pids")):
+            probe = parent / f"runvisor-probe-{os.getpid()}-{time.monotonic_ns()}"
+            try:
+                probe.mkdir()
+                probe.rmdir()
+            except OSError:
+                continue
+            return parent
+    return None
 
 
 def _membership(line: str) -> tuple[str, str]:
@@ -127,6 +150,25 @@ def sweep(parent: Path) -> None:
                 folder.rmdir()
 
 
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """One hierarchy's part of a pool's group."""
+
+    path: Path
+    fd: int
+    parent_fd: int
+    files: tuple[tuple[str, str], ...] = ()
+    """What each slot in it is told when it is made: file and text."""
+
+    @classmethod
+    def make(cls, path: Path, files: tuple[tuple[str, str], ...] = ()) -> Tree:
+        """Make the group's folder and open it."""
+        sweep(path.parent)
+        path.mkdir()
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        return cls(path, os.open(path, flags), os.open(path.parent, flags), files)
+
+
 class PoolGroup:
     """The cgroup of one zygote; its slots are one level below.
 
@@ -138,34 +180,39 @@ class PoolGroup:
     """
 
     def __init__(self, name: str) -> None:
+        self.name = name
         self.hierarchy = find_hierarchy()
-        sweep(self.hierarchy.parent)
-        self.path = self.hierarchy.parent / name
-        self.path.mkdir()
+        bounded = (("pids.max", str(MAX_TASKS)),)
         if self.hierarchy.version == 2:
-            (self.path / "cgroup.subtree_control").write_text("+memory")
-        elif (self.path / "memory.use_hierarchy").exists():
+            memory = Tree.make(self.hierarchy.parent / name)
+            with contextlib.suppress(OSError):
+                (memory.path / "cgroup.subtree_control").write_text("+pids")
+                memory = replace(memory, files=bounded)
+            (memory.path / "cgroup.subtree_control").write_text("+memory")
+            self.trees = [memory]
+            return
+        memory = Tree.make(self.hierarchy.parent / name)
+        if (memory.path / "memory.use_hierarchy").exists():
             with contextlib.suppress(OSError):  # already the only mode on recent kernels
-                (self.path / "memory.use_hierarchy").write_text("1")
-        self.fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self.parent_fd = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                (memory.path / "memory.use_hierarchy").write_text("1")
+        pids = find_pids_parent()
+        self.trees = [memory, *([Tree.make(pids / name, bounded)] if pids is not None else [])]
 
     def slot(self, name: str) -> Slot:
         """Return the slot of one child, which the zygote has made."""
-        return Slot(self.hierarchy, self.path / name)
+        return Slot(self.hierarchy, self.trees[0].path / name)
 
     def close(self) -> None:
         """Remove the group; its slots' processes must be dead. May be called twice."""
-        if self.fd < 0:
-            return
-        os.close(self.fd)
-        os.close(self.parent_fd)
-        self.fd = -1
-        if not self.path.exists():  # the zygote's last act is to remove it
-            return
-        deadline = time.monotonic() + _REMOVE_TIMEOUT_S
-        for folder in [*(entry for entry in self.path.iterdir() if entry.is_dir()), self.path]:
-            remove(folder, deadline)
+        trees, self.trees = self.trees, []
+        for tree in trees:
+            os.close(tree.fd)
+            os.close(tree.parent_fd)
+            if not tree.path.exists():  # the zygote's last act is to remove it
+                continue
+            deadline = time.monotonic() + _REMOVE_TIMEOUT_S
+            for folder in [*(entry for entry in tree.path.iterdir() if entry.is_dir()), tree.path]:
+                remove(folder, deadline)
 
 
 class Slot:

@@ -35,8 +35,8 @@ class Descriptors:
     channel: int
     stdout: int
     stderr: int
-    cgroup: int | None
-    """The slot's cgroup.procs, open for writing; None where there are no cgroups."""
+    joins: Sequence[int] = ()
+    """The cgroup.procs of each of its groups, open for writing."""
     bound: Sequence[int] = ()
     """A detached mount for each of the view's bound places."""
 
@@ -71,8 +71,8 @@ def become_inmate(
     status = 70
     try:
         os.setsid()
-        if descriptors.cgroup is not None:
-            os.write(descriptors.cgroup, b"0")
+        for join in descriptors.joins:
+            os.write(join, b"0")
         bound = _keep_only(descriptors)
         kernel.unshare(_namespaces(layers))
         if "ipc and uts namespaces" in layers:

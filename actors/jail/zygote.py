@@ -11,7 +11,6 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 from runvisor.actors.channel.frames import FrameSocket
@@ -22,7 +21,7 @@ from runvisor.actors.jail.process_limit import ProcessLimit
 from runvisor.actors.jail.spec import JailSpec
 from runvisor.actors.jail.standing import find_standing, layers_for
 from runvisor.actors.jail.uids import UIDS
-from runvisor.actors.jail.zygote_process import Charter
+from runvisor.actors.jail.zygote_process import Charter, TreeEnds
 from runvisor.policies.errors import ProtocolError, SpawnFailed, WorkerCrashed
 
 _EXIT_TIMEOUT_S: Final = 5.0
@@ -76,13 +75,17 @@ class Zygote:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._control = FrameSocket(ours)
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed in close()
-        charter = Charter(self.spec, self.layers, theirs.fileno())
-        if self._group is not None:
-            group = self._group
-            charter = replace(charter, group=group.path.name, group_fd=group.fd, group_parent_fd=group.parent_fd)
+        trees = self._group.trees if self._group is not None else []
+        charter = Charter(
+            self.spec,
+            self.layers,
+            theirs.fileno(),
+            group=self._group.name if self._group is not None else "",
+            trees=tuple(TreeEnds(tree.fd, tree.parent_fd, tree.files) for tree in trees),
+        )
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-m", "runvisor.actors.jail.zygote_process", charter.to_json()],
-            pass_fds=[fd for fd in (charter.control_fd, charter.group_fd, charter.group_parent_fd) if fd >= 0],
+            pass_fds=[charter.control_fd, *(fd for tree in trees for fd in (tree.fd, tree.parent_fd))],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._errors,

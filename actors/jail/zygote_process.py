@@ -36,6 +36,16 @@ _REMOVE_TIMEOUT_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
+class TreeEnds:
+    """A hierarchy's part of the pool's cgroup, open in this process."""
+
+    fd: int
+    parent_fd: int
+    files: tuple[tuple[str, str], ...] = ()
+    """What each slot is told when it is made."""
+
+
+@dataclass(frozen=True, slots=True)
 class Charter:
     """What a zygote is told when it starts."""
 
@@ -45,8 +55,8 @@ class Charter:
     control_fd: int
     group: str = ""
     """Name of the pool's cgroup; empty where there is none."""
-    group_fd: int = -1
-    group_parent_fd: int = -1
+    trees: tuple[TreeEnds, ...] = ()
+    """Its parts; the first bounds memory."""
 
     def to_json(self) -> str:
         """Return it as text for the command line."""
@@ -56,8 +66,7 @@ class Charter:
                 "layers": sorted(self.layers),
                 "control_fd": self.control_fd,
                 "group": self.group,
-                "group_fd": self.group_fd,
-                "group_parent_fd": self.group_parent_fd,
+                "trees": [[tree.fd, tree.parent_fd, tree.files] for tree in self.trees],
             }
         )
 
@@ -65,7 +74,16 @@ class Charter:
     def from_json(cls, text: str) -> Charter:
         """Read what `to_json` wrote."""
         data = json.loads(text)
-        return cls(**{**data, "spec": JailSpec.from_json(data["spec"]), "layers": frozenset(data["layers"])})
+        return cls(
+            spec=JailSpec.from_json(data["spec"]),
+            layers=frozenset(data["layers"]),
+            control_fd=data["control_fd"],
+            group=data["group"],
+            trees=tuple(
+                TreeEnds(fd, parent_fd, tuple((file, value) for file, value in files))
+                for fd, parent_fd, files in data["trees"]
+            ),
+        )
 
 
 class _ZygoteProcess:
@@ -75,7 +93,7 @@ class _ZygoteProcess:
         self._layers = charter.layers
         self._control = FrameSocket(socket.socket(fileno=charter.control_fd))
         self._children: dict[int, tuple[int, int, str]] = {}  # pidfd -> (pid, child's id, slot)
-        self._dirty_slots: list[str] = []
+        self._dirty_slots: list[tuple[int, str]] = []  # folder of the tree, name
         self._poll = select.poll()
         self._poll.register(self._control.fileno(), select.POLLIN)
 
@@ -128,20 +146,18 @@ class _ZygoteProcess:
 
     def remove_group(self) -> None:
         """Remove the pool's cgroup: the host may have been killed and cannot."""
-        parent_fd, name = self._charter.group_parent_fd, self._charter.group
-        if not name:
-            return
         deadline = time.monotonic() + _REMOVE_TIMEOUT_S
-        while time.monotonic() < deadline:
-            self._sweep()
-            try:
-                os.rmdir(name, dir_fd=parent_fd)
-            except FileNotFoundError:
-                return
-            except OSError:
-                time.sleep(0.005)  # the last process is still counted for a moment
-            else:
-                return
+        for tree in self._charter.trees:
+            while time.monotonic() < deadline:
+                self._sweep()
+                try:
+                    os.rmdir(self._charter.group, dir_fd=tree.parent_fd)
+                except FileNotFoundError:
+                    break
+                except OSError:
+                    time.sleep(0.005)  # the last process is still counted for a moment
+                else:
+                    break
 
     def _spawn(self, message: Message, bound: list[int]) -> None:
         number = int(message["child"])
@@ -149,14 +165,14 @@ class _ZygoteProcess:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         out_reader, out_writer = os.pipe()
         err_reader, err_writer = os.pipe()
-        procs = self._make_slot(slot)
+        joins = self._make_slot(slot)
         pid = self._fork()
         if pid == 0:
             become_inmate(
                 self._spec,
                 self._layers,
                 self._guest,
-                Descriptors(theirs.fileno(), out_writer, err_writer, procs, bound),
+                Descriptors(theirs.fileno(), out_writer, err_writer, joins, bound),
                 Admission(
                     uid=int(message["uid"]),
                     scratch_bytes=int(message["scratch_bytes"]),
@@ -172,18 +188,22 @@ class _ZygoteProcess:
         self._control.send({"op": "spawned", "child": number}, (ours.fileno(), out_reader, err_reader, pidfd))
         ours.close()
         theirs.close()
-        for fd in (out_reader, out_writer, err_reader, err_writer, *bound, *((procs,) if procs is not None else ())):
+        for fd in (out_reader, out_writer, err_reader, err_writer, *bound, *joins):
             os.close(fd)
         self._sweep()
 
-    def _make_slot(self, slot: str) -> int | None:
-        group_fd = self._charter.group_fd
-        if group_fd < 0:
-            return None
-        os.mkdir(slot, dir_fd=group_fd)
-        if "memory cgroup" not in self._layers:
-            return None
-        return os.open(f"{slot}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=group_fd)
+    def _make_slot(self, slot: str) -> list[int]:
+        """Make a group for one child in each tree; return the files by which it joins them."""
+        joins: list[int] = []
+        for tree in self._charter.trees:
+            os.mkdir(slot, dir_fd=tree.fd)
+            for name, text in tree.files:
+                fd = os.open(f"{slot}/{name}", os.O_WRONLY | os.O_CLOEXEC, dir_fd=tree.fd)
+                os.write(fd, text.encode())
+                os.close(fd)
+            if "memory cgroup" in self._layers:
+                joins.append(os.open(f"{slot}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=tree.fd))
+        return joins
 
     def _fork(self) -> int:
         if "pid namespace" not in self._layers:
@@ -211,16 +231,15 @@ class _ZygoteProcess:
                     "oom_kills": self._oom_kills(slot),
                 }
             )
-        if self._charter.group_fd >= 0:
-            self._dirty_slots.append(slot)
+        self._dirty_slots += [(tree.fd, slot) for tree in self._charter.trees]
         self._sweep()
 
     def _oom_kills(self, slot: str) -> int:
-        if self._charter.group_fd < 0:
+        if not self._charter.trees:
             return 0
         for name in ("memory.events", "memory.oom_control"):
             try:
-                fd = os.open(f"{slot}/{name}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._charter.group_fd)
+                fd = os.open(f"{slot}/{name}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._charter.trees[0].fd)
             except OSError:
                 continue
             with os.fdopen(fd) as events:
@@ -229,14 +248,14 @@ class _ZygoteProcess:
 
     def _sweep(self) -> None:
         """Remove the cgroups of the dead; one that is busy for a moment longer waits for the next sweep."""
-        left: list[str] = []
-        for slot in self._dirty_slots:
+        left: list[tuple[int, str]] = []
+        for tree_fd, slot in self._dirty_slots:
             try:
-                os.rmdir(slot, dir_fd=self._charter.group_fd)
+                os.rmdir(slot, dir_fd=tree_fd)
             except FileNotFoundError:
                 continue
             except OSError:
-                left.append(slot)
+                left.append((tree_fd, slot))
         self._dirty_slots = left
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from runvisor.actors.jail.cgroups import find_hierarchy
+from runvisor.actors.jail.cgroups import find_hierarchy, find_pids_parent
 from runvisor.actors.jail.child import Child
 from runvisor.actors.jail.probe import probe_jail
 from runvisor.actors.jail.spec import JailSpec
@@ -176,6 +176,22 @@ def test_its_environment_is_not_ours(zygote: Zygote) -> None:
 def test_it_holds_no_descriptor_but_its_own_four(child: Child) -> None:
     assert ask(child, "sorted(map(int, os.listdir('/proc/self/fd')))")[:4] == [0, 1, 2, 3]
     assert len(ask(child, "os.listdir('/proc/self/fd')")) == 5  # and the one that lists them
+
+
+@pytest.mark.skipif(find_pids_parent() is None, reason="no v1 hierarchy that counts processes")
+def test_its_threads_are_counted_and_bounded(child: Child) -> None:
+    parent = find_pids_parent()
+    assert parent is not None
+    groups = Path(f"/proc/{child.pid}/cgroup").read_text().splitlines()
+    own = next(line.split(":", 2)[2] for line in groups if line.split(":")[1] == "pids")
+    group = Path("/sys/fs/cgroup/pids") / own.lstrip("/")
+    assert (group / "pids.max").read_text().strip() == "128"
+    do = (
+        "import threading\nstop, started = threading.Event(), 0\n"
+        "try:\n    while started < 500:\n        threading.Thread(target=stop.wait).start()\n        started += 1\n"
+        "except RuntimeError:\n    pass\nstop.set()"
+    )
+    assert 100 < ask(child, "started", do) < 128
 
 
 def test_memory_beyond_its_limit_kills_it_and_says_so(child: Child) -> None:
