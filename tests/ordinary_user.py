@@ -50,6 +50,7 @@ def run_as_ordinary_user(
         capture_output=True,
         text=True,
         timeout=timeout_s,
+        cwd="/",
         env=environment,
         check=False,
     )

@@ -128,9 +128,10 @@ def _arrange_files(
         os.chdir(admission.scratch)
         return []
     view = admission.view
-    if view is not None:
+    if view is None:
+        mounts.mount_proc()
+    else:
         mounts.enter_granted_root(shown, view, bound)
-    mounts.mount_proc()
     return mounts.mount_scratch(
         admission.scratch_bytes,
         executable=spec.syscalls == "compiler",

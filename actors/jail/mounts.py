@@ -95,7 +95,7 @@ def existing_paths(readable: Iterable[str]) -> list[str]:
 
 
 def enter_granted_root(shown: Iterable[str], view: View, bound: Sequence[int]) -> None:
-    """Make a child see a root of its own: its zygote's, and what its grant adds.
+    """Make a child see a root of its own: its zygote's, its own /proc, and what its grant adds.
 
     Args:
         shown: The paths of `enter_read_only_root`.
@@ -103,6 +103,7 @@ def enter_granted_root(shown: Iterable[str], view: View, bound: Sequence[int]) -
         bound: A detached mount for each of ``view.bound``; closed here.
     """
     _enter_root(shown, view, bound)
+    mount_proc()  # while the old one is still seen: a user namespace may mount no other
     _leave_old_root()
 
 
@@ -197,6 +198,7 @@ def mount_scratch(
             continue
         _make_mountpoint(place, is_folder=True)
         kernel.mount(f"/proc/self/fd/{fd}", place, None, kernel.MS_BIND)
+    for place, _, writable in parts:  # last: places to write in may lie inside
         if not writable:
             kernel.mount(None, place, None, kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | flags)
     os.chdir(SCRATCH)

@@ -32,7 +32,7 @@ from runvisor.actors.jail.seccomp import Filter
 from runvisor.actors.jail.spec import USER_NAMESPACE, JailSpec
 
 _MAX_BOUND: Final = 64
-_REMOVE_TIMEOUT_S: Final = 2.0
+_REMOVE_TIMEOUT_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)

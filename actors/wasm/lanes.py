@@ -293,7 +293,7 @@ class EngineLink:
         """Give the process's cgroup room for all that its executions may take; it never shrinks again."""
         self._limit_bytes = self._reserved_bytes
         with contextlib.suppress(OSError):  # a dead child has no cgroup; the lane will tell
-            self.child.limit_memory(_ENGINE_BYTES + self._limit_bytes)
+            self.child.limit_memory(_ENGINE_BYTES + self._limit_bytes, final=False)
 
 
 def _make_window() -> int:

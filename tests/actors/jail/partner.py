@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 from runvisor.actors.channel.frames import MAX_FDS, FrameSocket
+from runvisor.actors.jail import limits
 from runvisor.policies.values import pack, unpack
 
 NAME = "partner"
@@ -32,6 +33,7 @@ def serve(channel: FrameSocket, prepared: None) -> None:
     world: dict[str, Any] = {"channel": channel, "os": os, "first": first}
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel.send({"op": "started"})
+    limits.apply_cpu_limit(first["cpu_s"])
     if first.get("mode") != "session":
         sizes = [size for _, size in first.get("shared", ())]
         maps = [mmap.mmap(fd, size, mmap.MAP_PRIVATE, mmap.PROT_READ) for fd, size in zip(fds, sizes, strict=True)]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from runvisor.actors.channel.sealed import SealedInputs, seal
 from runvisor.actors.jail.outcome import MAX_ARTIFACT_BYTES, MAX_ARTIFACTS
 from runvisor.actors.jail.runtime import JailedRuntime
 from runvisor.actors.runtime import Cell, Watch
@@ -17,7 +19,7 @@ from runvisor.policies.permissions import MiB, Permissions
 from runvisor.policies.result import Result
 from runvisor.policies.task import Task
 from runvisor.policies.trust import Grant, Trust
-from runvisor.policies.values import pack
+from runvisor.policies.values import Packed, pack
 from tests.actors.executing import Heard
 
 pytestmark = pytest.mark.root
@@ -71,8 +73,8 @@ def test_a_guest_that_never_reads_cannot_hold_the_host_beyond_its_deadline(partn
     try:
         # It answers by itself, and reads no more.
         deaf = "import threading\nchannel.send({'op': 'value', 'value': b'\\xc0'})\nthreading.Event().wait()"
-        assert session.run(Cell(deaf, pack(None)), Watch()).ok
-        result = session.run(Cell("1", pack(bytes(8 * MiB)), "", 0.3), Watch())
+        assert session.run(Cell(deaf, Packed(pack(None))), Watch()).ok
+        result = session.run(Cell("1", Packed(pack(bytes(8 * MiB))), "", 0.3), Watch())
         assert isinstance(result.error, errors.TimeLimitExceeded)
     finally:
         session.close()
@@ -96,14 +98,56 @@ def test_malformed_artifacts_are_left_out(partner: JailedRuntime, said: str) -> 
     assert (result.value, result.artifacts) == (1, ())
 
 
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 def test_many_executions_leave_no_descriptor_and_no_thread(partner: JailedRuntime) -> None:
     run(partner, "value = 1")
-    before = (len(os.listdir("/proc/self/fd")), threading.active_count())
+    threads, most = threading.active_count(), descriptors() + 8 * 4  # a child has four
     for number in range(20):
-        heard = Heard(cancel_at="x" if number % 2 else None)
-        run(partner, "print('x')", heard)
+        run(partner, "print('x')", Heard(cancel_at="x" if number % 2 else None))
     deadline = time.monotonic() + 10
-    while len(os.listdir("/proc/self/fd")) > before[0] + 8 * 4 and time.monotonic() < deadline:
-        threading.Event().wait(0.01)  # children are destroyed and remade in the background
-    assert len(os.listdir("/proc/self/fd")) <= before[0] + 8 * 4
-    assert threading.active_count() <= before[1]
+    while descriptors() > most and time.monotonic() < deadline:
+        threading.Event().wait(0.01)  # children are destroyed and made in the background
+    assert descriptors() <= most
+    assert threading.active_count() <= threads
+
+
+def sealed(value: Any) -> SealedInputs:
+    buffers: list[Any] = []
+    data = pack(value, buffers)
+    return SealedInputs(data, seal(buffers))
+
+
+def test_large_inputs_reach_the_guest_without_their_bytes_crossing_the_channel(partner: JailedRuntime) -> None:
+    with sealed({"blob": b"x" * MiB, "n": 2}) as inputs:
+        result = run(partner, "value = [len(inputs['blob']), inputs['n'], first['shared']]", inputs=inputs)
+    assert result.value == [MiB, 2, [["input-0", MiB]]]
+
+
+def test_a_guest_can_map_more_than_its_memory_limit_but_not_allocate_it(partner: JailedRuntime) -> None:
+    with sealed({"table": np.ones(16 * MiB)}) as inputs:  # 128 MiB
+        read = run(partner, "value = sum(memoryview(inputs['table'])[::4096])", inputs=inputs, memory_bytes=64 * MiB)
+        assert read.unwrap() == 4096
+        assert read.usage.peak_memory_bytes is not None
+        assert read.usage.peak_memory_bytes < 64 * MiB, "pages belong to who wrote them"
+        hog = run(partner, "hog = bytearray(inputs['table'])", inputs=inputs, memory_bytes=64 * MiB)
+        assert isinstance(hog.error, errors.MemoryLimitExceeded)
+
+
+def test_a_guest_cannot_change_what_others_read(partner: JailedRuntime) -> None:
+    attack = (
+        "import fcntl, mmap\nvalue = []\n"
+        "for number in map(int, os.listdir('/proc/self/fd')):\n"
+        "    if number < 4: continue\n"
+        "    for change in (lambda: os.pwrite(number, b'X', 0), lambda: os.ftruncate(number, 0),\n"
+        "                   lambda: os.write(os.open(f'/proc/self/fd/{number}', os.O_RDWR), b'X'),\n"
+        "                   lambda: os.setxattr(number, 'user.word', b'X'),\n"
+        "                   lambda: os.fchmod(number, 0o777)):\n"
+        "        try: change(); value.append('done')\n"
+        "        except OSError as error: value.append(type(error).__name__)\n"
+    )
+    with sealed({"blob": b"x" * MiB}) as inputs:
+        assert "done" not in run(partner, attack, inputs=inputs).unwrap()
+        assert inputs.value()["blob"] == b"x" * MiB
