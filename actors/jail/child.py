@@ -36,6 +36,8 @@ class ChildExit:
     """CPU time of it and of all that it waited for."""
     oom_killed: bool
     """The kernel killed it because its cgroup was full."""
+    peak_memory_bytes: int | None = None
+    """What its cgroup held at most, read before the cgroup went; only of one that was killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,8 @@ class Child:
     def usage(self) -> ChildUsage:
         """Return what a living child has used since it was ready, in all its threads."""
         peak = self._slot.peak_bytes()
+        if peak is None and self._exit is not None:
+            peak = self._exit.peak_memory_bytes
         cpu_s = max(0.0, self._cpu_s() - self._baseline_cpu_s)
         return ChildUsage(cpu_s, None if peak is None else max(0, peak - self._baseline_bytes))
 
@@ -190,6 +194,7 @@ class Child:
                 status=os.WEXITSTATUS(status) if os.WIFEXITED(status) else 0,
                 cpu_s=float(message["cpu_s"]),
                 oom_killed=int(message["oom_kills"]) > 0,
+                peak_memory_bytes=message["peak"],
             )
         UIDS.give_back(self.uid)
         self._exited.set()

@@ -229,22 +229,29 @@ class _ZygoteProcess:
                     "status": status,
                     "cpu_s": usage.ru_utime + usage.ru_stime,
                     "oom_kills": self._oom_kills(slot),
+                    "peak": self._peak_bytes(slot) if os.WIFSIGNALED(status) else None,
                 }
             )
         self._dirty_slots += [(tree.fd, slot) for tree in self._charter.trees]
         self._sweep()
 
     def _oom_kills(self, slot: str) -> int:
-        if not self._charter.trees:
-            return 0
-        for name in ("memory.events", "memory.oom_control"):
+        return cgroups.count_oom_kills(self._read(slot, ("memory.events", "memory.oom_control")))
+
+    def _peak_bytes(self, slot: str) -> int | None:
+        text = self._read(slot, ("memory.peak", "memory.max_usage_in_bytes"))
+        return int(text) if text else None
+
+    def _read(self, slot: str, names: tuple[str, ...]) -> str:
+        """Read the first of these files that there is in a slot of the memory tree."""
+        for name in names if self._charter.trees else ():
             try:
                 fd = os.open(f"{slot}/{name}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._charter.trees[0].fd)
             except OSError:
                 continue
-            with os.fdopen(fd) as events:
-                return cgroups.count_oom_kills(events.read())
-        return 0
+            with os.fdopen(fd) as file:
+                return file.read()
+        return ""
 
     def _sweep(self) -> None:
         """Remove the cgroups of the dead; one that is busy for a moment longer waits for the next sweep."""

@@ -229,6 +229,8 @@ def test_memory_beyond_its_limit_kills_it_and_says_so(child: Child) -> None:
     assert end is not None
     assert end.oom_killed
     assert end.signal == signal.SIGKILL
+    assert end.peak_memory_bytes is not None
+    assert end.peak_memory_bytes > 16 * MiB
 
 
 def test_killing_it_is_seen_and_its_cgroup_goes(zygote: Zygote) -> None:
