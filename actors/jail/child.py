@@ -21,7 +21,7 @@ from runvisor.policies.permissions import MiB
 READY_TIMEOUT_S: Final = 20.0
 _EXIT_TIMEOUT_S: Final = 5.0
 _SLACK_BYTES: Final = 16 * MiB
-_MAX_FOLDERS: Final = 64
+_MAX_FOLDERS: Final = 96
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,7 @@ class Child:
         pidfd: Readable when it has exited.
         layers: What is in force around it, as it found when it was sealed.
         folders: Descriptors of the folders behind its /in, /out and each staged place.
+        listeners: Its listening sockets, for the broker of its network to take.
         scratch: The host folder it writes in, where it has no mounts of its own.
     """
 
@@ -87,6 +88,7 @@ class Child:
         self.uid = uid
         self.layers: tuple[str, ...] = ()
         self.folders: list[int] = []
+        self.listeners: list[int] = []
         self.scratch = scratch
         self.channel = FrameSocket(socket.socket(fileno=fds[0]))
         self.stdout_fd, self.stderr_fd, self.pidfd = fds[1:]
@@ -119,6 +121,7 @@ class Child:
                 said = os.read(self.stderr_fd, 4000)
             raise SpawnFailed("a sandbox child could not be sealed", "jail", said.decode(errors="replace").strip())
         self.layers = tuple(message["layers"])
+        self.folders, self.listeners = self.folders[: message["folders"]], self.folders[message["folders"] :]
         self._baseline_bytes = self._slot.current_bytes()
         self._slot.peak_bytes()  # opens the file now rather than when the answer waits for it
         self._baseline_cpu_s = self._cpu_s()
@@ -180,7 +183,7 @@ class Child:
         self.kill()
         self.channel.close()
         self._slot.close()
-        for fd in (self.stdout_fd, self.stderr_fd, self.pidfd, *self.folders):
+        for fd in (self.stdout_fd, self.stderr_fd, self.pidfd, *self.folders, *self.listeners):
             os.close(fd)
         if self.scratch:
             shutil.rmtree(self.scratch, ignore_errors=True)

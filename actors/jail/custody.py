@@ -10,15 +10,19 @@ from typing import Final
 from runvisor.actors.instances import InstancePool
 from runvisor.actors.jail import staging
 from runvisor.actors.jail.child import Child
+from runvisor.actors.jail.egress.egress import EgressBroker, OnRecord
+from runvisor.actors.jail.egress.plan import NetworkPlan
 from runvisor.actors.jail.granted_files import MAX_FILES, GrantedFiles
+from runvisor.actors.jail.mounts import View
 from runvisor.actors.jail.standing import Standing, find_standing
 from runvisor.actors.jail.zygote import Zygote
 from runvisor.policies.errors import PolicyError, WorkerCrashed
-from runvisor.policies.permissions import Permissions
+from runvisor.policies.permissions import Filesystem, Permissions
 from runvisor.policies.task import MAX_FILES as MAX_RESULT_FILES
-from runvisor.policies.task import MAX_FILES_BYTES, Task
+from runvisor.policies.task import MAX_FILES_BYTES
 
 _OWN_PARTS: Final = 2  # /in and /out come before the staged places
+_REMEDY: Final = "run as root, or allow user namespaces (sysctl user.max_user_namespaces)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +35,18 @@ class Leavings:
 
 @dataclass(slots=True)
 class Custody:
-    """A child that waits for one task, with the files that the task is to find."""
+    """A child that waits for one task, with the files and the network that the task is to find."""
 
     child: Child
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What its programs need to find the network."""
     _granted: GrantedFiles | None = None
     _disk_bytes: int = 0
+
+    @property
+    def networked(self) -> bool:
+        """It has a way out."""
+        return bool(self.environment)
 
     def collect(self, *, ended_well: bool) -> Leavings:
         """End the child and take what it left: /out always, granted places after a good end only."""
@@ -51,54 +62,86 @@ class Custody:
         found = staging.harvest(out, lambda _: True, room)
         refused = list(found.refused)
         if self._granted is not None and ended_well:
-            refused += self._granted.publish(self.child.folders[_OWN_PARTS:], staging.Room(MAX_FILES, self._disk_bytes))
+            folders = self.child.folders[_OWN_PARTS:]
+            refused += self._granted.publish(folders, staging.Room(MAX_FILES, self._disk_bytes))
         return Leavings(found.files, tuple(refused))
 
 
-@contextmanager
-def take_custody(pool: InstancePool[Child], zygote: Zygote, task: Task, permissions: Permissions) -> Iterator[Custody]:
-    """Lend a child that fits a grant; it is destroyed after the block.
+class Warden:
+    """Finds a child for each task of one runtime.
 
     Args:
         pool: Warm children, whose jail depends on no grant.
         zygote: Makes one when a warm one does not fit.
-        task: Whose files go to /in.
-        permissions: What it was granted.
-
-    Raises:
-        PolicyError: What is granted cannot be given here.
-        InvalidPermissions: A granted path does not exist, or leads through a link.
+        hosts: The operator's table of hosts whose places are pinned (see `EgressBroker`).
     """
-    with ExitStack() as stack:
+
+    def __init__(self, pool: InstancePool[Child], zygote: Zygote, hosts: Mapping[str, str]) -> None:
+        self._pool = pool
+        self._zygote = zygote
+        self._broker = EgressBroker(hosts)
+
+    @contextmanager
+    def take(self, permissions: Permissions, files: Mapping[str, bytes], on_record: OnRecord) -> Iterator[Custody]:
+        """Lend a child that fits a grant; it is destroyed after the block.
+
+        Args:
+            permissions: What was granted.
+            files: What the task finds under /in.
+            on_record: Called for each decision about a connection, from another thread.
+
+        Raises:
+            PolicyError: What is granted cannot be given here.
+            InvalidPermissions: A granted path does not exist, or leads through a link.
+            OutputLimitExceeded: The granted files do not fit into ``disk_bytes``.
+        """
+        with ExitStack() as stack:
+            if self._fits_warm_children(permissions):
+                custody = Custody(stack.enter_context(self._pool.lend()))
+            else:
+                custody = self._make_own(stack, permissions, on_record)
+            child = custody.child
+            if files:
+                if not child.folders:
+                    raise PolicyError("no file can be given here", "files", _REMEDY)
+                staging.write_files(child.folders[0], files)
+            yield custody
+
+    def close(self) -> None:
+        """End the broker, and with it every connection; closing twice is fine."""
+        self._broker.close()
+
+    def _fits_warm_children(self, permissions: Permissions) -> bool:
+        nothing = permissions.filesystem == Filesystem() and not permissions.network.allowed_hosts
+        return nothing and permissions.disk_bytes == self._zygote.spec.scratch_bytes
+
+    def _make_own(self, stack: ExitStack, permissions: Permissions, on_record: OnRecord) -> Custody:
         granted: GrantedFiles | None = None
-        if _fits_warm_children(zygote, permissions):
-            child = stack.enter_context(pool.lend())
-        else:
-            has_folders = find_standing() is not Standing.PLAIN
-            if permissions.filesystem != type(permissions.filesystem)():
-                if not has_folders:
-                    raise PolicyError("no file can be granted here", "filesystem", "run as root, or allow namespaces")
-                granted = GrantedFiles(permissions.filesystem, may_bind=find_standing() is Standing.ROOT)
-                stack.callback(granted.close)
+        plan: NetworkPlan | None = None
+        hosts = permissions.network.allowed_hosts
+        standing = find_standing()
+        if standing is Standing.PLAIN and (hosts or permissions.filesystem != Filesystem()):
+            raise PolicyError("neither files nor hosts can be granted without namespaces", "permissions", _REMEDY)
+        if permissions.filesystem != Filesystem():
+            granted = GrantedFiles(permissions.filesystem, may_bind=standing is Standing.ROOT)
+            stack.callback(granted.close)
+        if hosts:
+            plan = NetworkPlan.of(hosts)
+        view = granted.view if granted is not None else View() if plan is not None else None
 
-            def make() -> Child:
-                return zygote.spawn(
-                    memory_bytes=permissions.memory_bytes,
-                    disk_bytes=permissions.disk_bytes,
-                    view=granted.view if granted else None,
-                    bound=granted.bound if granted else (),
-                )
+        def make() -> Child:
+            return self._zygote.spawn(
+                memory_bytes=permissions.memory_bytes,
+                disk_bytes=permissions.disk_bytes,
+                view=view,
+                bound=granted.bound if granted is not None else (),
+                network=plan,
+            )
 
-            child = stack.enter_context(pool.lend(make=make))
-        if task.files:
-            if not child.folders:
-                raise PolicyError("no file can be given here", "files", "run as root, or allow user namespaces")
-            staging.write_files(child.folders[0], task.files)
+        child = stack.enter_context(self._pool.lend(make=make))
+        if plan is not None:
+            listeners, child.listeners = child.listeners, []
+            stack.callback(self._broker.open(plan, listeners, on_record=on_record).close)
         if granted is not None:
             granted.stage(child.folders[_OWN_PARTS:], permissions.disk_bytes)
-        yield Custody(child, granted, permissions.disk_bytes)
-
-
-def _fits_warm_children(zygote: Zygote, permissions: Permissions) -> bool:
-    files, hosts = permissions.filesystem, permissions.network.allowed_hosts
-    return not (files.read or files.write or hosts) and permissions.disk_bytes == zygote.spec.scratch_bytes
+        return Custody(child, plan.environment if plan is not None else {}, granted, permissions.disk_bytes)

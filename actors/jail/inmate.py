@@ -18,6 +18,8 @@ from typing import Final
 
 from runvisor.actors.channel.frames import FrameSocket
 from runvisor.actors.jail import capabilities, kernel, limits, mounts
+from runvisor.actors.jail.egress import inside
+from runvisor.actors.jail.egress.plan import NetworkPlan
 from runvisor.actors.jail.landlock import Ruleset
 from runvisor.actors.jail.namespaces import enter_user_namespace
 from runvisor.actors.jail.seccomp import Filter
@@ -51,6 +53,8 @@ class Admission:
     """Its writable folder, where it has no mounts of its own."""
     view: mounts.View | None = None
     """What its grant adds to what it sees; None adds nothing."""
+    network: NetworkPlan | None = None
+    """Its way out, if its grant names hosts."""
 
 
 def become_inmate(
@@ -77,6 +81,7 @@ def become_inmate(
         kernel.unshare(_namespaces(layers))
         if "ipc and uts namespaces" in layers:
             socket.sethostname(_HOSTNAME)
+        listeners = inside.prepare(admission.network) if admission.network is not None else []
         folders = _arrange_files(spec, layers, admission, shown, bound)
         if USER_NAMESPACE in layers:
             # A namespace inside the one that owns the mounts: what is held in here is held over nothing.
@@ -96,9 +101,12 @@ def become_inmate(
         if "seccomp allow-list" in layers:
             filters.load()
         channel = FrameSocket(socket.socket(fileno=_CHANNEL_FD))
-        channel.send({"op": "ready", "layers": [layer for layer in ALL_LAYERS if layer in layers]}, folders)
+        report = {"op": "ready", "layers": [layer for layer in ALL_LAYERS if layer in layers], "folders": len(folders)}
+        channel.send(report, [*folders, *(listener.fileno() for listener in listeners)])
         for folder in folders:
             os.close(folder)
+        for listener in listeners:
+            listener.close()
         guest.serve(channel, prepared)
         status = 0
     except BaseException as error:  # the last line of a process: report, then leave
@@ -131,7 +139,8 @@ def _arrange_files(
     if view is None:
         mounts.mount_proc()
     else:
-        mounts.enter_granted_root(shown, view, bound)
+        etc = admission.network.files if admission.network is not None else {}
+        mounts.enter_granted_root(shown, view, bound, etc)
     return mounts.mount_scratch(
         admission.scratch_bytes,
         executable=spec.syscalls == "compiler",
@@ -150,7 +159,10 @@ def _rules(layers: frozenset[str], admission: Admission, shown: list[str]) -> Ru
         readable += admission.view.bound
         for place, may_write in admission.view.staged:
             (writable if may_write else readable).append(place)
-    return Ruleset(readable=readable, writable=writable, devices=mounts.DEVICES)
+    if admission.network is not None:
+        readable += admission.network.files
+    ports = admission.network.ports if admission.network is not None else ()
+    return Ruleset(readable=readable, writable=writable, devices=mounts.DEVICES, connect_ports=ports)
 
 
 def _drop_privileges(spec: JailSpec, layers: frozenset[str], uid: int) -> None:

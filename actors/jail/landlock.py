@@ -18,6 +18,8 @@ _CREATE, _ADD, _RESTRICT = 444, 445, 446  # the same on every architecture
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _MAKE_SPECIAL: Final = (1 << 6) | (1 << 9) | (1 << 10) | (1 << 11)  # char, socket, fifo, block
 _TRUNCATE, _IOCTL_DEV = 1 << 14, 1 << 15
+_BIND_TCP, _CONNECT_TCP = 1 << 0, 1 << 1
+_RULE_PATH_BENEATH, _RULE_NET_PORT = 1, 2
 _ON_FILES: Final = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
 READ: Final = _EXECUTE | _READ_FILE | _READ_DIR
 
@@ -37,16 +39,22 @@ class Ruleset:
         readable: Paths that may be read and executed.
         writable: Paths that may also be changed.
         devices: Device files that may be read and written.
+        connect_ports: TCP ports that may be connected to (ABI 4); every other is refused, and so is binding.
     """
 
     def __init__(
-        self, *, readable: Sequence[str] = (), writable: Sequence[str] = (), devices: Sequence[str] = ()
+        self,
+        *,
+        readable: Sequence[str] = (),
+        writable: Sequence[str] = (),
+        devices: Sequence[str] = (),
+        connect_ports: Sequence[int] = (),
     ) -> None:
         version = abi()
         if version < 1:
             raise OSError(errno.ENOSYS, "this kernel has no Landlock")
         everything = (1 << (13 if version == 1 else 14 if version == 2 else 15 if version < 5 else 16)) - 1
-        net = 3 if version >= 4 else 0  # bind and connect TCP: no rule is added, so both are refused
+        net = _BIND_TCP | _CONNECT_TCP if version >= 4 else 0  # what no rule names is refused
         scope = 3 if version >= 6 else 0  # abstract unix sockets and signals stay inside
         attributes = struct.pack("<QQQ", everything, net, scope)[: 24 if version >= 6 else 16 if version >= 4 else 8]
         self._everything = everything
@@ -57,6 +65,9 @@ class Ruleset:
             self._add(path, everything & ~_MAKE_SPECIAL)
         for path in devices:
             self._add(path, _READ_FILE | _WRITE_FILE)
+        for port in connect_ports if net else ():
+            rule = struct.pack("<QQ", _CONNECT_TCP, port)
+            kernel.syscall(_ADD, self._fd, _RULE_NET_PORT, rule, 0, what=f"landlock_add_rule port {port}")
 
     def _add(self, path: str, access: int) -> None:
         try:
@@ -67,7 +78,9 @@ class Ruleset:
             allowed = access & self._everything
             if not Path(path).is_dir():
                 allowed &= _ON_FILES
-            kernel.syscall(_ADD, self._fd, 1, struct.pack("<Qi", allowed, fd), 0, what=f"landlock_add_rule {path}")
+            kernel.syscall(
+                _ADD, self._fd, _RULE_PATH_BENEATH, struct.pack("<Qi", allowed, fd), 0, what=f"landlock_add_rule {path}"
+            )
         finally:
             os.close(fd)
 

@@ -11,14 +11,22 @@ import os
 import stat
 import sys
 import sysconfig
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from runvisor.actors.jail import kernel
+from runvisor.actors.jail.egress.plan import CERTIFICATES
 
-_SYSTEM: Final = ("/usr", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/localtime", "/etc/alternatives")
+_SYSTEM: Final = (
+    "/usr",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/localtime",
+    "/etc/alternatives",
+    *CERTIFICATES,
+)
 _LINKS: Final = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 SCRATCH: Final = "/tmp"
@@ -94,20 +102,21 @@ def existing_paths(readable: Iterable[str]) -> list[str]:
     return shown + [path for path in _LINKS if Path(path).is_dir() and not Path(path).is_symlink()]
 
 
-def enter_granted_root(shown: Iterable[str], view: View, bound: Sequence[int]) -> None:
+def enter_granted_root(shown: Iterable[str], view: View, bound: Sequence[int], files: Mapping[str, str] = {}) -> None:
     """Make a child see a root of its own: its zygote's, its own /proc, and what its grant adds.
 
     Args:
         shown: The paths of `enter_read_only_root`.
         view: What to add.
         bound: A detached mount for each of ``view.bound``; closed here.
+        files: Texts of small files of its own, by path.
     """
-    _enter_root(shown, view, bound)
+    _enter_root(shown, view, bound, files)
     mount_proc()  # while the old one is still seen: a user namespace may mount no other
     _leave_old_root()
 
 
-def _enter_root(shown: Iterable[str], view: View, bound: Sequence[int]) -> None:
+def _enter_root(shown: Iterable[str], view: View, bound: Sequence[int], files: Mapping[str, str] = {}) -> None:
     sources = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in (*shown, *DEVICES) if Path(path).exists()}
     links = {path: str(Path(path).readlink()) for path in _LINKS if Path(path).is_symlink()}
     root = _STAGING
@@ -122,6 +131,8 @@ def _enter_root(shown: Iterable[str], view: View, bound: Sequence[int]) -> None:
     for folder in ("/proc", SCRATCH, IN, OUT, "/etc", f"/{_OLD_ROOT}"):
         Path(root + folder).mkdir(mode=0o755, parents=True, exist_ok=True)
     Path(root + "/etc/passwd").write_text("guest:x:65534:65534:guest:/tmp:/usr/sbin/nologin\n")
+    for path, text in files.items():
+        Path(root + path).write_text(text)
     for path, fd in zip(view.bound, bound, strict=True):
         _make_mountpoint(root + path, is_folder=stat.S_ISDIR(os.fstat(fd).st_mode))
         kernel.attach_mount(fd, root + path)

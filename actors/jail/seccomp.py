@@ -52,6 +52,9 @@ _AF_UNIX: Final = 1
 _SOCKET_TYPE: Final = 0xF
 _CONNECTED_TYPES: Final = (1, 5)  # stream and seqpacket; a datagram socket could be sent to any address
 _SOL_SOCKET: Final = 1
+_AF_INET: Final = 2
+_STREAM, _DATAGRAM = 1, 2
+_TCP_OPTIONS: Final = ((_SOL_SOCKET, 2), (_SOL_SOCKET, 9), (6, 1), (6, 3), (6, 4), (6, 5), (6, 6), (6, 18))
 _READ_OPTIONS: Final = (3, 4, 7, 8, 20, 21, 30, 38, 39, 66, 67)  # what it is, its error, buffers, time-outs
 _SET_OPTIONS: Final = (7, 8, 20, 21, 66, 67)  # buffers and time-outs: no filter program, no peer's pidfd
 # Descriptors and their flags, pipe sizes, and the record locks that SQLite needs. No F_GETLK, no flock(2): on
@@ -67,10 +70,11 @@ class Filter:
 
     Args:
         syscalls: Which list.
+        networked: Also what a TCP client needs, whose connections end at the broker's listeners.
     """
 
-    def __init__(self, syscalls: SyscallList) -> None:
-        code = _compile(syscalls)
+    def __init__(self, syscalls: SyscallList, *, networked: bool = False) -> None:
+        code = _compile(syscalls, networked=networked)
         self._code = ctypes.create_string_buffer(code, len(code))
         self._program = _Program(len(code) // 8, ctypes.addressof(self._code))
 
@@ -86,7 +90,7 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
 
 
-def _compile(syscalls: SyscallList) -> bytes:
+def _compile(syscalls: SyscallList, *, networked: bool) -> bytes:
     import pyseccomp as libseccomp
 
     allow = libseccomp.ALLOW
@@ -129,6 +133,13 @@ def _compile(syscalls: SyscallList) -> bytes:
         allow_if("getsockopt", (1, whole, _SOL_SOCKET), (2, whole, option))
     for option in _SET_OPTIONS:
         allow_if("setsockopt", (1, whole, _SOL_SOCKET), (2, whole, option))
+    if networked:
+        for kind in (_STREAM, _DATAGRAM):
+            allow_if("socket", (0, whole, _AF_INET), (1, _SOCKET_TYPE, kind))
+        rules.add_rule(allow, "connect")
+        for level, option in _TCP_OPTIONS:
+            allow_if("setsockopt", (1, whole, level), (2, whole, option))
+            allow_if("getsockopt", (1, whole, level), (2, whole, option))
     allow_if("prlimit64", (0, whole, 0))
     rules.add_rule(libseccomp.ERRNO(errno.ENOSYS), "clone3")
     reader, writer = os.pipe2(os.O_CLOEXEC)

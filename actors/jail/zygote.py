@@ -16,6 +16,7 @@ from typing import Final
 from runvisor.actors.channel.frames import FrameSocket
 from runvisor.actors.jail.cgroups import PoolGroup, group_name
 from runvisor.actors.jail.child import READY_TIMEOUT_S, Child, process_of
+from runvisor.actors.jail.egress.plan import NetworkPlan
 from runvisor.actors.jail.mounts import SCRATCH, View
 from runvisor.actors.jail.process_limit import ProcessLimit
 from runvisor.actors.jail.spec import JailSpec
@@ -119,6 +120,7 @@ class Zygote:
         disk_bytes: int | None = None,
         view: View | None = None,
         bound: Sequence[int] = (),
+        network: NetworkPlan | None = None,
     ) -> Child:
         """Return a new child, sealed and waiting for its task.
 
@@ -127,6 +129,7 @@ class Zygote:
             disk_bytes: Size of its scratch; None is the spec's.
             view: What it sees beside what all see; None is nothing.
             bound: A detached mount for each of the view's bound places; they stay the caller's.
+            network: The ports that it is to listen on for the broker; its listeners come with it.
 
         Raises:
             SpawnFailed: It could not be made; the zygote may be dead (see `alive`).
@@ -149,6 +152,7 @@ class Zygote:
                         "scratch_bytes": disk_bytes or self.spec.scratch_bytes,
                         "scratch": scratch or SCRATCH,
                         "view": None if view is None else {"bound": view.bound, "staged": view.staged},
+                        "network": None if network is None else network.to_message(),
                     },
                     bound,
                 )

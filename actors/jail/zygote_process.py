@@ -9,6 +9,7 @@ CHARTER``, where the charter is the JSON text of a `Charter`.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import importlib
 import json
@@ -25,6 +26,7 @@ from typing import Any, Final
 
 from runvisor.actors.channel.frames import FrameSocket, Message
 from runvisor.actors.jail import cgroups, kernel, mounts
+from runvisor.actors.jail.egress.plan import NetworkPlan
 from runvisor.actors.jail.huge_pages import collapse_private_memory
 from runvisor.actors.jail.inmate import Admission, Descriptors, become_inmate
 from runvisor.actors.jail.namespaces import enter_user_namespace
@@ -166,6 +168,7 @@ class _ZygoteProcess:
         out_reader, out_writer = os.pipe()
         err_reader, err_writer = os.pipe()
         joins = self._make_slot(slot)
+        network = NetworkPlan.from_message(message["network"]) if message["network"] is not None else None
         pid = self._fork()
         if pid == 0:
             become_inmate(
@@ -178,9 +181,10 @@ class _ZygoteProcess:
                     scratch_bytes=int(message["scratch_bytes"]),
                     scratch=str(message["scratch"]),
                     view=_view(message["view"]),
+                    network=network,
                 ),
                 shown=self._shown,
-                filters=self._filters,
+                filters=self._filters if network is None else self._networked_filters(),
             )
         pidfd = os.pidfd_open(pid)
         self._children[pidfd] = (pid, number, slot)
@@ -191,6 +195,10 @@ class _ZygoteProcess:
         for fd in (out_reader, out_writer, err_reader, err_writer, *bound, *joins):
             os.close(fd)
         self._sweep()
+
+    @functools.cache  # noqa: B019  # this object lives as long as its process
+    def _networked_filters(self) -> Filter:
+        return Filter(self._spec.syscalls, networked=True)
 
     def _make_slot(self, slot: str) -> list[int]:
         """Make a group for one child in each tree; return the files by which it joins them."""

@@ -42,7 +42,7 @@ def refusal(text: str) -> str | None:
         return "the resolver gave no address"
     for form in _forms(address):
         inside = any(form in network for network in _NOT_GLOBAL if network.version == form.version)
-        if inside or not form.is_global or form.is_multicast or form == _METADATA:
+        if inside or not form.is_global or form == _METADATA:
             return f"{text} is not a global address"
     return None
 
