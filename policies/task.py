@@ -39,6 +39,8 @@ class Task:
     """A name for people: in tables, tracebacks and the audit log."""
     files: Mapping[str, bytes] = field(default_factory=dict)
     """Files that the guest finds under ``/in``, by relative path."""
+    folder: str = ""
+    """Where the guest starts, if its grant shows that place; empty is its scratch."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.code, str | bytes):
@@ -83,6 +85,7 @@ class Task:
             "trust": int(self.trust),
             "label": self.label,
             "files": dict(self.files),
+            "folder": self.folder,
         }
 
     @classmethod
@@ -101,6 +104,7 @@ class Task:
                 trust=Trust(data["trust"]),
                 label=str(data["label"]),
                 files=data["files"],
+                folder=str(data["folder"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
             raise ProtocolError(f"not a task: {type(error).__name__}: {error}") from None
@@ -117,10 +121,10 @@ def _size(code: str | bytes) -> int:
 
 
 def is_file_name(name: object) -> bool:
-    """Say whether a relative path may name a file that goes into or comes out of a sandbox.
+    r"""Say whether a relative path may name a file that goes into or comes out of a sandbox.
 
     Example:
-        >>> is_file_name("data/a.csv"), is_file_name("../a"), is_file_name("/a"), is_file_name("a\\nb")
+        >>> is_file_name("data/a.csv"), is_file_name("../a"), is_file_name("/a"), is_file_name("a\nb")
         (True, False, False, False)
     """
     return (

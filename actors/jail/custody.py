@@ -82,13 +82,16 @@ class Warden:
         self._broker = EgressBroker(hosts)
 
     @contextmanager
-    def take(self, permissions: Permissions, files: Mapping[str, bytes], on_record: OnRecord) -> Iterator[Custody]:
+    def take(
+        self, permissions: Permissions, on_record: OnRecord, *, files: Mapping[str, bytes] = {}, folder: str = ""
+    ) -> Iterator[Custody]:
         """Lend a child that fits a grant; it is destroyed after the block.
 
         Args:
             permissions: What was granted.
-            files: What the task finds under /in.
             on_record: Called for each decision about a connection, from another thread.
+            files: What the task finds under /in.
+            folder: Where it starts, if its grant shows that place.
 
         Raises:
             PolicyError: What is granted cannot be given here.
@@ -99,7 +102,7 @@ class Warden:
             if self._fits_warm_children(permissions):
                 custody = Custody(stack.enter_context(self._pool.lend()))
             else:
-                custody = self._make_own(stack, permissions, on_record)
+                custody = self._make_own(stack, permissions, on_record, folder)
             child = custody.child
             if files:
                 if not child.folders:
@@ -115,7 +118,7 @@ class Warden:
         nothing = permissions.filesystem == Filesystem() and not permissions.network.allowed_hosts
         return nothing and permissions.disk_bytes == self._zygote.spec.scratch_bytes
 
-    def _make_own(self, stack: ExitStack, permissions: Permissions, on_record: OnRecord) -> Custody:
+    def _make_own(self, stack: ExitStack, permissions: Permissions, on_record: OnRecord, folder: str) -> Custody:
         granted: GrantedFiles | None = None
         plan: NetworkPlan | None = None
         hosts = permissions.network.allowed_hosts
@@ -136,6 +139,7 @@ class Warden:
                 view=view,
                 bound=granted.bound if granted is not None else (),
                 network=plan,
+                folder=folder,
             )
 
         child = stack.enter_context(self._pool.lend(make=make))

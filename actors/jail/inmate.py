@@ -13,6 +13,7 @@ import signal
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Final
 
@@ -55,6 +56,8 @@ class Admission:
     """What its grant adds to what it sees; None adds nothing."""
     network: NetworkPlan | None = None
     """Its way out, if its grant names hosts."""
+    folder: str = ""
+    """Where it starts, if its view has that place; empty is its scratch."""
 
 
 def become_inmate(
@@ -141,12 +144,15 @@ def _arrange_files(
     else:
         etc = admission.network.files if admission.network is not None else {}
         mounts.enter_granted_root(shown, view, bound, etc)
-    return mounts.mount_scratch(
+    folders = mounts.mount_scratch(
         admission.scratch_bytes,
         executable=spec.syscalls == "compiler",
         shown=[*shown, *(view.bound if view else ())],
         staged=view.staged if view else (),
     )
+    if admission.folder and Path(admission.folder).is_dir():
+        os.chdir(admission.folder)
+    return folders
 
 
 def _rules(layers: frozenset[str], admission: Admission, shown: list[str]) -> Ruleset:

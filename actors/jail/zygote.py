@@ -121,6 +121,7 @@ class Zygote:
         view: View | None = None,
         bound: Sequence[int] = (),
         network: NetworkPlan | None = None,
+        folder: str = "",
     ) -> Child:
         """Return a new child, sealed and waiting for its task.
 
@@ -130,6 +131,7 @@ class Zygote:
             view: What it sees beside what all see; None is nothing.
             bound: A detached mount for each of the view's bound places; they stay the caller's.
             network: The ports that it is to listen on for the broker; its listeners come with it.
+            folder: Where it starts, if its view has that place; empty is its scratch.
 
         Raises:
             SpawnFailed: It could not be made; the zygote may be dead (see `alive`).
@@ -152,6 +154,7 @@ class Zygote:
                         "scratch_bytes": disk_bytes or self.spec.scratch_bytes,
                         "scratch": scratch or SCRATCH,
                         "view": None if view is None else {"bound": view.bound, "staged": view.staged},
+                        "folder": folder,
                         "network": None if network is None else network.to_message(),
                     },
                     bound,

@@ -182,6 +182,7 @@ class _ZygoteProcess:
                     scratch=str(message["scratch"]),
                     view=_view(message["view"]),
                     network=network,
+                    folder=str(message["folder"]),
                 ),
                 shown=self._shown,
                 filters=self._filters if network is None else self._networked_filters(),

@@ -197,6 +197,17 @@ def test_what_cannot_be_granted_is_refused_by_name(host: Path, pattern: Callable
         assert caught.value.where == f"filesystem.{kind}[0]"
 
 
+def test_it_starts_in_the_folder_that_relative_paths_were_meant_from(zygote: Zygote, host: Path) -> None:
+    granted = GrantedFiles(Filesystem(read=(f"{host}/*.csv",)), may_bind=BINDS)
+    child = zygote.spawn(memory_bytes=64 * MiB, view=granted.view, bound=granted.bound, folder=str(host.parent))
+    try:
+        granted.stage(child.folders[2:], 16 * MiB)
+        assert ask(child, "open('data/a.csv').read()") == "1,2"
+    finally:
+        child.close()
+        granted.close()
+
+
 def test_no_descriptor_is_left_open(zygote: Zygote, host: Path) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(3):
