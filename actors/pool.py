@@ -5,21 +5,25 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import signal
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any
+from typing import Any, Final
 
 from runvisor.actors import registry
 from runvisor.actors.audit_log import AuditLog
-from runvisor.actors.channel.frames import Message, decode, encode
+from runvisor.actors.channel.frames import MAX_FDS, decode
+from runvisor.actors.channel.ray_call import RayAnswers
+from runvisor.actors.channel.sealed import SealedMemory, seal
 from runvisor.actors.channel.unix import UnixServer
 from runvisor.actors.runtime import PoolSize
 from runvisor.actors.service import PoolService
+from runvisor.actors.sessions import SessionLimits
+from runvisor.actors.settings import RuntimeSettings
+from runvisor.policies.errors import RunvisorError
 
-_HEADER_BYTES = 4
+_DEFAULTS: Final = RuntimeSettings()
 
 
 class PoolActor:
@@ -35,13 +39,22 @@ class PoolActor:
         key: What authorities are sealed with.
         audit_folder: Where this actor's audit log goes.
         allow_untrusted_bpf: The operator lets untrusted programs into the kernel.
+        settings: What else the operator decided.
     """
 
     def __init__(
-        self, runtime: str, size: PoolSize, key: bytes, audit_folder: str, allow_untrusted_bpf: bool = False
+        self,
+        runtime: str,
+        size: PoolSize,
+        key: bytes,
+        audit_folder: str,
+        allow_untrusted_bpf: bool = False,
+        settings: RuntimeSettings = _DEFAULTS,
     ) -> None:
         self._nonce = secrets.token_hex(16)
-        self._runtime = registry.create(runtime, size)
+        self._runtime = registry.create(runtime, size, settings)
+        self._size = size
+        self._accept_weak_isolation = settings.accept_weak_isolation
         self._key = key
         self._allow_untrusted_bpf = allow_untrusted_bpf
         self._closing = threading.Event()
@@ -55,9 +68,19 @@ class PoolActor:
         Raises:
             SpawnFailed: The runtime cannot run on this node; says what is missing.
         """
-        self._runtime.start()
+        # Ray's threads block SIGINT, which would outlive the exec of a zygote: no session could be interrupted.
+        blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        try:
+            self._runtime.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         self._service = PoolService(
-            self._runtime, self._key, self._audit, allow_untrusted_bpf=self._allow_untrusted_bpf
+            self._runtime,
+            self._key,
+            self._audit,
+            allow_untrusted_bpf=self._allow_untrusted_bpf,
+            sessions=SessionLimits.for_pool(self._size),
+            missing_layers=() if self._accept_weak_isolation else self._runtime.probe().missing_layers,
         )
         self._server = UnixServer(self._service.handle, self._nonce)
         self._audit.append("lifecycle", "start pool", "supervisor", {"runtime": self._runtime.name, "pid": os.getpid()})
@@ -70,23 +93,33 @@ class PoolActor:
             "nonce": self._nonce,
             "socket": str(self._server.path),
             "pid": os.getpid(),
-            "load": asdict(self._runtime.load()),
+            "load": self._runtime.load().to_wire(),
             "audit": str(self._audit.path),
         }
 
-    def stream(self, body: bytes) -> Iterator[bytes]:
-        """Handle one request that came by a Ray call; yields the answers as they come."""
-        answers: SimpleQueue[Message | None] = SimpleQueue()
+    def stream(self, body: bytes, *shared: Any) -> Iterator[bytes]:
+        """Handle one request that came by a Ray call; yields the answers as they come.
+
+        Args:
+            body: The request's frame.
+            shared: Arrays of bytes: the large parts of its inputs, written into sealed memory here.
+        """
+        answers = RayAnswers()
 
         def work() -> None:
+            memory: list[SealedMemory] = []
             try:
-                self._service.handle(decode(body), answers.put)
+                memory += seal([memoryview(part) for part in shared[:MAX_FDS]])
+                self._service.handle(decode(body), answers, [part.fileno() for part in memory])
+            except RunvisorError as error:
+                answers.send({"op": "error", "error": error.to_wire()})
             finally:
-                answers.put(None)
+                for part in memory:
+                    part.close()
+                answers.close()
 
         threading.Thread(target=work, name="ray-request", daemon=True).start()
-        while (answer := answers.get()) is not None:
-            yield encode(answer)[_HEADER_BYTES:]
+        yield from answers
 
     def watch(self) -> None:
         """Return only when the pool closes in order; a caller learns of a crash by the exception."""
@@ -97,6 +130,7 @@ class PoolActor:
         if self._closing.is_set():
             return
         self._server.close()
+        self._service.close()
         self._runtime.close()
         with contextlib.suppress(OSError):
             self._audit.append("lifecycle", "stop pool", "supervisor", {})

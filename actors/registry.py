@@ -1,4 +1,8 @@
-"""Runtimes by name. A third party adds one with an entry point in the group ``runvisor.runtimes``."""
+"""Runtimes by name. A third party adds one with an entry point in the group ``runvisor.runtimes``.
+
+The entry point names a function that takes a `PoolSize` and the operator's
+`RuntimeSettings` and returns a `Runtime`.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,17 @@ from importlib.metadata import entry_points
 from typing import Final, cast
 
 from runvisor.actors.runtime import PoolSize, Probe, Runtime
+from runvisor.actors.settings import RuntimeSettings
 from runvisor.policies.errors import ConfigError, SpawnFailed
 
+Factory = Callable[[PoolSize, RuntimeSettings], Runtime]
+
+_DEFAULTS: Final = RuntimeSettings()
 _BUILTIN: Final[Mapping[str, str]] = {
-    "python": "runvisor.actors.python.runtime:PythonRuntime",
-    "v8": "runvisor.actors.v8.runtime:V8Runtime",
-    "wasm": "runvisor.actors.wasm.runtime:WasmRuntime",
-    "ebpf": "runvisor.actors.ebpf.runtime:EbpfRuntime",
+    "python": "runvisor.actors.python.runtime:create",
+    "v8": "runvisor.actors.v8.runtime:create",
+    "wasm": "runvisor.actors.wasm.runtime:create",
+    "ebpf": "runvisor.actors.ebpf.runtime:create",
 }
 
 
@@ -23,10 +31,15 @@ def names() -> tuple[str, ...]:
     return (*_BUILTIN, *(point.name for point in entry_points(group="runvisor.runtimes") if point.name not in _BUILTIN))
 
 
-def create(name: str, size: PoolSize | None = None) -> Runtime:
+def create(name: str, size: PoolSize | None = None, settings: RuntimeSettings = _DEFAULTS) -> Runtime:
     """Return a runtime that has not been started.
 
     Engine libraries are imported here and not before.
+
+    Args:
+        name: One of `names`.
+        size: How many instances it keeps.
+        settings: What the operator decided.
 
     Raises:
         ConfigError: No such runtime.
@@ -40,10 +53,10 @@ def create(name: str, size: PoolSize | None = None) -> Runtime:
         target = point.value
     module, _, attribute = target.partition(":")
     try:
-        make = cast("Callable[[PoolSize | None], Runtime]", getattr(import_module(module), attribute))
+        make = cast("Factory", getattr(import_module(module), attribute))
     except ImportError as error:
         raise SpawnFailed(f"its engine cannot be imported: {error}", name, "install runvisor anew") from None
-    return make(size)
+    return make(size or PoolSize(), settings)
 
 
 def probe(name: str) -> Probe:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
 
+from runvisor.actors.cancellation import Cancellation
+from runvisor.policies.errors import Cancelled
 from runvisor.policies.result import Result
 from runvisor.policies.task import Task
 from runvisor.policies.trust import Grant
+from runvisor.policies.values import Packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,8 @@ class Probe:
     """One line: how to get what is missing."""
     unavailable_variants: tuple[tuple[str, str], ...] = ()
     """(variant, reason) pairs for variants that cannot run although the runtime can."""
+    missing_layers: tuple[str, ...] = ()
+    """What should be around untrusted code and cannot be had here; it is refused for want of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,10 @@ class Load:
     """Instances that run one."""
     waiting: int = 0
     """Callers that wait for an instance."""
+
+    def to_wire(self) -> dict[str, int]:
+        """Return plain data; it goes with every reply, so without `dataclasses.asdict`, which copies deeply."""
+        return {"idle": self.idle, "busy": self.busy, "waiting": self.waiting}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +58,44 @@ class PoolSize:
     """How long a caller may wait for an instance before `PoolExhausted`."""
     max_waiting: int = 256
     """Callers that may wait at once; one more gets `QueueFull`."""
+
+
+def _ignore_start() -> None:
+    pass
+
+
+def _ignore_output(stream: int, data: bytes) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """How an execution is followed while it runs, and called off.
+
+    The two functions are called from the thread that runs the execution and
+    must not wait: the guest's deadline passes meanwhile.
+
+    Example:
+        >>> said = []
+        >>> watch = Watch(output=lambda stream, data: said.append((stream, data)))
+        >>> watch.output(1, b"hello")
+        >>> said, watch.cancellation.cancelled
+        ([(1, b'hello')], False)
+    """
+
+    started: Callable[[], None] = _ignore_start
+    """To be called once, when the instance has acknowledged the task and is about to
+    read its code. Until then the task may run elsewhere."""
+    output: Callable[[int, bytes], None] = _ignore_output
+    """To be called with 1 or 2 (stdout or stderr) and what was printed, as it comes; all
+    of it together is the result's, cut at the same bound."""
+    cancellation: Cancellation = field(default_factory=Cancellation)
+    """Says when nobody wants the result any more."""
+
+
+def called_off() -> Cancelled:
+    """Return the error of a task whose cancellation was heard."""
+    return Cancelled("the task was called off", "", "its output until then is in stdout and stderr")
 
 
 class Runtime(Protocol):
@@ -73,17 +120,18 @@ class Runtime(Protocol):
         """
         ...
 
-    def execute(self, task: Task, variant: str, grant: Grant, on_started: Callable[[], None]) -> Result:
+    def execute(self, task: Task, variant: str, grant: Grant, watch: Watch) -> Result:
         """Run one task in an instance that no task has seen, then destroy the instance.
 
-        The guest's own failures and limits come back inside the result.
+        The guest's own failures and limits come back inside the result, and so does
+        a cancellation, as `Cancelled`; a runtime that cannot stop its engine may
+        honour it late, but never beyond the task's own deadline.
 
         Args:
             task: What to run.
             variant: Which variant of this runtime.
             grant: What it may do; already recomputed by the pool.
-            on_started: Called once, when the instance has acknowledged the task and
-                is about to read its code. Until then the task may run elsewhere.
+            watch: Told of the start and of output; asked whether to go on.
 
         Raises:
             ConfigError: The task cannot be run as given (bad inputs for this language).
@@ -99,3 +147,80 @@ class Runtime(Protocol):
     def close(self) -> None:
         """End every process, cgroup, mount and file it made. May be called twice."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One piece of code for a session."""
+
+    code: str
+    inputs: Packed
+    """Only the guest decodes them; their large parts may be sealed memory."""
+    label: str = ""
+    timeout_s: float | None = None
+    """A bound below the grant's own, which None leaves as it is."""
+
+
+class OpenSession(Protocol):
+    """An instance that keeps its state between the cells of one owner.
+
+    `run` and `close` are called by one thread at a time, `kill` by any.
+    """
+
+    @property
+    def ended(self) -> str:
+        """Why it can run no more; empty while it can."""
+        ...
+
+    def run(self, cell: Cell, watch: Watch) -> Result:
+        """Run one cell; a cancellation interrupts it, and the session lives on.
+
+        A cell that goes over a limit, or whose process dies, ends the session:
+        its result says so.
+
+        Raises:
+            ConfigError: The cell is malformed; nothing ran.
+        """
+        ...
+
+    def kill(self) -> None:
+        """End it now, also in the middle of a cell; `close` is still to be called."""
+        ...
+
+    def close(self) -> None:
+        """Destroy the instance; closing twice is fine."""
+        ...
+
+
+@runtime_checkable
+class SharedInputsRuntime(Protocol):
+    """A runtime whose guests map large inputs themselves: `execute` may be given `SealedInputs`."""
+
+    maps_sealed_inputs: bool
+
+
+@runtime_checkable
+class SessionRuntime(Protocol):
+    """A runtime that can keep an instance for an owner."""
+
+    def open_session(self, task: Task, variant: str, grant: Grant) -> OpenSession:
+        """Lend an instance to an owner.
+
+        Args:
+            task: The language, files and label; its code and inputs are not used.
+            variant: Which variant of this runtime.
+            grant: What all its cells together may do; time and output count per cell.
+
+        Raises:
+            PoolExhausted: No instance came free in time.
+            WorkerError: Our side failed.
+        """
+        ...
+
+
+@runtime_checkable
+class NetworkedRuntime(Protocol):
+    """A runtime whose tasks may be granted hosts."""
+
+    on_connection: Callable[[str, Mapping[str, Any]], None]
+    """Called with the principal and each decision about a connection, from another thread; the pool sets it."""

@@ -18,7 +18,7 @@ import ray
 from benchmarks.measure import Contender, apart, interleave, report, summarise, timed
 from runvisor.actors import registry
 from runvisor.actors.channel.unix import UnixChannel, UnixServer
-from runvisor.actors.runtime import PoolSize
+from runvisor.actors.runtime import PoolSize, Watch
 from runvisor.policies.permissions import Permissions
 from runvisor.policies.task import Task
 from runvisor.policies.trust import Grant, Trust
@@ -46,7 +46,7 @@ def job(name: str, code: str, language: str, variant: str, inputs: Any = None, t
     task, grant = Task(code, language, inputs, permissions, trust), Grant("bench", trust, permissions)
 
     def call() -> None:
-        result = runtime.execute(task, variant, grant, lambda: None)
+        result = runtime.execute(task, variant, grant, Watch())
         if result.error is not None:
             raise result.error
 

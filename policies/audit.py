@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 from runvisor.policies.values import to_json
 
-Kind = Literal["execution", "denial", "lifecycle"]
+Kind = Literal["execution", "denial", "lifecycle", "connection"]
 GENESIS: Final = "0" * 64
 
 

@@ -119,6 +119,10 @@ class NoEligibleArm(PolicyError):
     """No runtime can run this task under this grant; ``details['excluded']`` says why."""
 
 
+class IsolationUnavailable(PolicyError):
+    """This machine or user cannot have around the code what its trust calls for."""
+
+
 class GuestError(RunvisorError):
     """The guest's own fault; the instance is gone, the worker lives on."""
 
@@ -139,6 +143,14 @@ class GuestCrashed(GuestError):
 
 class UnserializableValue(GuestError):
     """The guest's result is not a value that may cross the boundary."""
+
+
+class GuestInterrupted(GuestError):
+    """The session's owner interrupted the cell; the session lives on with its state."""
+
+
+class Cancelled(GuestError):
+    """The task's owner called it off; what it had printed until then is kept."""
 
 
 class LimitExceeded(RunvisorError):
@@ -198,6 +210,20 @@ class PoolExhausted(CapacityError):
 
 class QueueFull(CapacityError):
     """More callers wait than the pool admits."""
+
+
+class TooManySessions(CapacityError):
+    """The principal, or the pool, has as many sessions as it may; close one, or wait for one to expire."""
+
+
+class SessionBusy(CapacityError):
+    """The session runs another cell just now; one runs at a time."""
+
+
+class SessionLost(RunvisorError):
+    """The session is gone, with its state: closed, expired, killed at a limit, or never the caller's."""
+
+    exit_status = 1
 
 
 class SupervisionError(RunvisorError):

@@ -15,6 +15,7 @@ MAX_CODE_BYTES: Final = 16 * 1024 * 1024
 MAX_FILES: Final = 256
 MAX_FILES_BYTES: Final = 64 * 1024 * 1024
 _MAX_NAME_BYTES: Final = 255
+_WITH_FILES: Final = frozenset({"python"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ class Task:
         if _size(self.code) > MAX_CODE_BYTES:
             raise InvalidTask(f"the code is larger than {MAX_CODE_BYTES} bytes", "code", "pass data as inputs")
         _check_files(self.files)
+        if self.files and self.language not in _WITH_FILES:
+            raise InvalidTask(f"{self.language} has no way to read files", "files", "pass the data as inputs")
 
     @property
     def source(self) -> str:

@@ -1,52 +1,92 @@
-"""Values that may cross a sandbox boundary, as msgpack with two extensions.
+"""Values that may cross a sandbox boundary, as msgpack with four extensions.
 
 Allowed: None, bool, int of any size, float, str, bytes, list, tuple (arrives
 as a list), dict with str or int keys, numpy arrays and scalars of plain
 dtypes. Never pickle: decoding these bytes runs no code of the sender.
 
 The wire format is msgpack (https://github.com/msgpack/msgpack/blob/master/spec.md)
-with extension 1 for numpy arrays and 2 for integers beyond 64 bits.
+with extension 1 for numpy arrays and 2 for integers beyond 64 bits. Large parts
+may travel beside the packed bytes, untouched: extension 3 stands for such a
+buffer, 4 for a value that was packed before.
 """
 
 from __future__ import annotations
 
 import base64
 import math
-import re
 import sys
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, TypeAlias
 
 import msgpack
 
+from runvisor.policies import arrays
 from runvisor.policies.errors import ProtocolError, UnserializableValue
-
-if TYPE_CHECKING:
-    import numpy as np
 
 Value: TypeAlias = Any
 """A value that `pack` accepts. (A recursive union helps no caller's type checker.)"""
 
 _ARRAY = 1
 _BIG_INT = 2
+_BUFFER = 3
+_PACKED = 4
+MAX_BUFFERS: Final = 16
+"""Buffers of one value; what is large beyond that stays in the packed bytes."""
+LARGE_BYTES: Final = 64 * 1024
 _MAX_INT_BYTES = 1 << 16
 _MAX_DEPTH = 200
+_MAX_PACKED_DEPTH = 4
 _MAX_JSON_BITS = 10_000  # json and str refuse integers of more than 4300 digits
 
 _CONTAINERS = (dict, list, tuple)
 _LEAVES = frozenset((bool, int, float, str, bytes, type(None)))
+_SMALL = _LEAVES - {bytes}
 _KEYS = (str, int, float, bytes, type(None))
 _PLAIN_KEYS = frozenset((bool, *_KEYS))
 
-# What `dtype.str` writes: byte order, kind, size, and the unit of dates.
-_DTYPE = re.compile(r"[<>|][biufcSUVmM]\d{1,9}(\[\d{0,9}[A-Za-z]{1,7}\])?")
+
+class Packed:
+    """A value that was packed before, to be an input, or a part of one, many times.
+
+    `pack` takes it for the value that it holds, and does not walk through it again.
+
+    Args:
+        data: What `pack` returned.
+        buffers: What it put aside.
+
+    Example:
+        >>> unpack(pack({"table": Packed(pack([1, 2]))}))
+        {'table': [1, 2]}
+    """
+
+    def __init__(self, data: bytes, buffers: Sequence[Any] = ()) -> None:
+        self._data = data
+        self._buffers = tuple(buffers)
+
+    @property
+    def data(self) -> bytes:
+        """The packed bytes."""
+        return self._data
+
+    @property
+    def buffers(self) -> tuple[Any, ...]:
+        """What lies beside them."""
+        return self._buffers
+
+    def value(self) -> Value:
+        """Return the value itself."""
+        return unpack(self.data, buffers=self.buffers)
 
 
-def pack(value: Value) -> bytes:
+def pack(value: Value, buffers: list[Any] | None = None, *, large_bytes: int = LARGE_BYTES) -> bytes:
     """Encode a value for the other side of a boundary.
 
     Args:
-        value: Any value named in the module's docstring.
+        value: Any value named in the module's docstring, or holding `Packed` ones.
+        buffers: Where to put large bytes and arrays aside, as views of their memory
+            (and a `Packed` value's own buffers); `unpack` needs them in the same order.
+            None keeps everything in the result.
+        large_bytes: From which size on.
 
     Raises:
         UnserializableValue: The value, or one inside it, is of another type;
@@ -55,6 +95,10 @@ def pack(value: Value) -> bytes:
     Example:
         >>> unpack(pack({"n": 2**70, "xs": (1, 2.5, None)}))
         {'n': 1180591620717411303424, 'xs': [1, 2.5, None]}
+        >>> buffers = []
+        >>> data = pack({"blob": bytes(1_000_000)}, buffers)
+        >>> len(data) < 100, len(unpack(data, buffers=buffers)["blob"])
+        (True, 1000000)
         >>> pack({"f": len})
         Traceback (most recent call last):
         ...
@@ -62,37 +106,36 @@ def pack(value: Value) -> bytes:
 builtin_function_or_method cannot leave the sandbox (at value['f']); \
 return None, numbers, text, bytes, lists, dicts or numpy arrays
     """
+    encoder = _Encoder(buffers, large_bytes)
     packed: bytes | None
     try:
-        packed = msgpack.packb(value, default=_encode)
+        packed = msgpack.packb(encoder.put_aside(value), default=encoder.encode)
     except (TypeError, ValueError, OverflowError, RecursionError, UnserializableValue):
         packed = None
     if packed is None or _is_ill_shaped(value):  # the slow walk serves the message, and integers beyond 64 bits
+        encoder.restart()
         try:
-            packed = msgpack.packb(_plain(value, "value", 0), default=_encode)
+            packed = msgpack.packb(_plain(value, "value", 0, encoder.part), default=encoder.encode)
         except (TypeError, ValueError, OverflowError) as error:  # larger than msgpack can say
             raise UnserializableValue(f"the value cannot leave the sandbox: {error}", "value") from None
     assert isinstance(packed, bytes)
     return packed
 
 
-def unpack(data: bytes | memoryview) -> Value:
+def unpack(data: bytes | memoryview, *, buffers: Sequence[Any] = ()) -> Value:
     """Decode `pack` bytes; hostile bytes give an error, never code execution.
 
-    Arrays are views of the bytes and read-only; copy one to write to it.
+    Arrays are views of the bytes, or of their buffer, and read-only; copy one to
+    write to it. Bytes are copied out of their buffer.
+
+    Args:
+        data: The packed bytes.
+        buffers: What was put aside: anything that gives its memory (bytes, memoryview, mmap).
 
     Raises:
-        ProtocolError: The bytes are not one whole packed value.
+        ProtocolError: The bytes are not one whole packed value, or do not fit the buffers.
     """
-    try:
-        value = msgpack.unpackb(data, ext_hook=_decode, strict_map_key=False, raw=False, timestamp=1)
-    except ProtocolError:
-        raise
-    except (ValueError, TypeError, OverflowError, msgpack.UnpackException, RecursionError) as error:
-        raise ProtocolError(f"not a packed value: {error}") from None
-    if _is_ill_shaped(value):
-        raise ProtocolError(f"a packed value is nested deeper than {_MAX_DEPTH} levels, or has strange keys")
-    return value
+    return _unpack(data, _Decoder(buffers))
 
 
 def to_json(value: Value) -> Value:
@@ -133,6 +176,18 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
 
 
+def _unpack(data: bytes | memoryview, decoder: _Decoder) -> Value:
+    try:
+        value = msgpack.unpackb(data, ext_hook=decoder.decode, strict_map_key=False, raw=False, timestamp=1)
+    except ProtocolError:
+        raise
+    except (ValueError, TypeError, OverflowError, msgpack.UnpackException, RecursionError) as error:
+        raise ProtocolError(f"not a packed value: {error}") from None
+    if _is_ill_shaped(value):
+        raise ProtocolError(f"a packed value is nested deeper than {_MAX_DEPTH} levels, or has strange keys")
+    return value
+
+
 def _is_ill_shaped(value: Value) -> bool:
     """Say whether a value is nested too deep, or holds dict keys of other than plain types.
 
@@ -164,10 +219,8 @@ def _are_keys(keys: Iterable[object]) -> bool:
 
 
 def _encode(item: Any) -> object:
-    """Encode what msgpack itself cannot: numpy values (called by msgpack)."""
+    """Encode one of numpy's scalars."""
     numpy = sys.modules.get("numpy")
-    if numpy is not None and isinstance(item, numpy.ndarray):
-        return _encode_array(numpy, item)
     if numpy is not None and isinstance(item, numpy.generic) and item.dtype.kind in "biufSU":
         return float(item) if item.dtype.kind == "f" else item.item()  # a longdouble's item() is a longdouble
     raise UnserializableValue(
@@ -177,91 +230,112 @@ def _encode(item: Any) -> object:
     )
 
 
-def _encode_array(numpy: Any, array: np.ndarray[Any, Any]) -> msgpack.ExtType:
-    if array.dtype.hasobject:
-        raise UnserializableValue(
-            "a numpy array of Python objects cannot leave the sandbox",
-            "",
-            "convert it to a numeric or string dtype, or to a list",
-        )
-    if getattr(type(array), "mask", None) is not None:
-        raise UnserializableValue(
-            "a masked array cannot leave the sandbox", "", "fill it, or return its data and its mask"
-        )
-    shape, kind = list(array.shape), _describe(array.dtype)
-    flat = numpy.ascontiguousarray(array).reshape(-1)  # copies only what is not contiguous already
-    body = msgpack.packb([kind, shape, flat.view("u1").data if array.size else b""])
-    return msgpack.ExtType(_ARRAY, body)
+class _Encoder:
+    """Packs what msgpack itself cannot, and puts large parts aside if it may."""
+
+    def __init__(self, buffers: list[Any] | None, large_bytes: int) -> None:
+        self._buffers = buffers
+        self._first = len(buffers or ())
+        self._large_bytes = large_bytes
+
+    def restart(self) -> None:
+        """Forget what was put aside so far."""
+        if self._buffers is not None:
+            del self._buffers[self._first :]
+
+    def put_aside(self, value: Any, depth: int = 0) -> Any:
+        """Return the value with large bytes replaced; containers without any are not copied."""
+        if self._buffers is None or depth > _MAX_DEPTH:
+            return value
+        if isinstance(value, dict):
+            if _SMALL.issuperset(map(type, value.values())):
+                return value
+            return {key: self.put_aside(item, depth + 1) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return value if _SMALL.issuperset(map(type, value)) else [self.put_aside(v, depth + 1) for v in value]
+        return self._bytes(value) if isinstance(value, bytes | bytearray | memoryview) else value
+
+    def encode(self, item: Any) -> object:
+        """Encode numpy and packed values (called by msgpack)."""
+        if isinstance(item, Packed):
+            return self._packed(item)
+        numpy = sys.modules.get("numpy")
+        if numpy is not None and isinstance(item, numpy.ndarray):
+            return self._array(numpy, item)
+        return _encode(item)
+
+    def part(self, item: Any) -> object:
+        """Encode a leaf that the slow walk came to."""
+        return self._bytes(item) if isinstance(item, bytes | bytearray | memoryview) else self.encode(item)
+
+    def _bytes(self, item: bytes | bytearray | memoryview) -> object:
+        view = memoryview(item)
+        if not self._takes(view.nbytes) or not view.c_contiguous:
+            return item
+        return self._reference(view.cast("B"), None, [], "C")
+
+    def _array(self, numpy: Any, array: Any) -> object:
+        if not self._takes(array.nbytes):
+            return msgpack.ExtType(_ARRAY, arrays.encode(numpy, array))
+        return self._reference(*arrays.take_apart(numpy, array))
+
+    def _packed(self, item: Packed) -> object:
+        if self._buffers is None or len(self._buffers) + len(item.buffers) > MAX_BUFFERS:
+            return msgpack.ExtType(_PACKED, msgpack.packb([0, 0, pack(item.value())]))
+        base = len(self._buffers)
+        self._buffers += item.buffers
+        return msgpack.ExtType(_PACKED, msgpack.packb([base, len(item.buffers), item.data]))
+
+    def _takes(self, size: int) -> bool:
+        return self._buffers is not None and 0 < size >= self._large_bytes and len(self._buffers) < MAX_BUFFERS
+
+    def _reference(self, view: memoryview, kind: Any, shape: list[int], order: str) -> msgpack.ExtType:
+        assert self._buffers is not None
+        self._buffers.append(view)
+        return msgpack.ExtType(_BUFFER, msgpack.packb([len(self._buffers) - 1, kind, shape, order]))
 
 
-def _decode(code: int, data: bytes) -> object:
-    if code == _BIG_INT and 0 < len(data) <= _MAX_INT_BYTES:
-        return int.from_bytes(data, "little", signed=True)
-    if code == _ARRAY:
-        return _decode_array(data)
-    raise ProtocolError(f"unknown extension {code} in a packed value")
+class _Decoder:
+    """Decodes extensions; each buffer is one part of the value."""
+
+    def __init__(self, buffers: Sequence[Any], depth: int = 0) -> None:
+        self._left: dict[int, Any] = dict(enumerate(buffers))
+        self._depth = depth
+
+    def decode(self, code: int, data: bytes) -> object:
+        """Decode one (called by msgpack)."""
+        if code == _BIG_INT and 0 < len(data) <= _MAX_INT_BYTES:
+            return int.from_bytes(data, "little", signed=True)
+        if code == _ARRAY:
+            return arrays.decode(data)
+        if code == _BUFFER:
+            index, description, shape, order = _fields(data, int, object, list, str)
+            view = memoryview(self._take(index)).toreadonly().cast("B")
+            return bytes(view) if description is None else arrays.build(description, shape, view, order)
+        if code == _PACKED and self._depth < _MAX_PACKED_DEPTH:
+            base, count, inner = _fields(data, int, int, bytes)
+            parts = [self._take(base + i) for i in range(min(count, MAX_BUFFERS))]
+            return _unpack(inner, _Decoder(parts, self._depth + 1))
+        raise ProtocolError(f"unknown extension {code} in a packed value")
+
+    def _take(self, index: int) -> Any:
+        """Return a buffer, once: a reference is small, and a copy of what it stands for is not."""
+        if index not in self._left:
+            raise ProtocolError(f"a packed value refers to buffer {index}, which is not there, or twice")
+        return self._left.pop(index)
 
 
-def _decode_array(data: bytes) -> np.ndarray[Any, Any]:
-    import numpy as np
-
+def _fields(data: bytes, *kinds: type) -> Any:
     try:
-        description, shape, body = msgpack.unpackb(data, raw=False)
-        dtype = _dtype_of(description)
-        if dtype.hasobject or dtype.itemsize == 0:
-            raise ProtocolError(f"refused array dtype {dtype}")
-        sizes = [int(size) for size in shape]
-        if min(sizes, default=0) < 0 or len(sizes) > 32:
-            raise ProtocolError("refused array shape")
-        return np.frombuffer(body, dtype).reshape(sizes)
-    except ProtocolError:
-        raise
-    except Exception as error:  # numpy raises many types for hostile descriptions
-        raise ProtocolError(f"not a packed array: {error}") from None
+        fields = msgpack.unpackb(data, raw=False)
+    except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
+        raise ProtocolError(f"not a packed reference: {error}") from None
+    if not isinstance(fields, list) or len(fields) != len(kinds) or not all(map(isinstance, fields, kinds)):
+        raise ProtocolError("not a packed reference")
+    return fields
 
 
-def _describe(dtype: np.dtype[Any]) -> Any:
-    """Say in plain data what a dtype is; padding and sub-arrays included."""
-    if dtype.subdtype is not None:
-        base, shape = dtype.subdtype
-        return {"base": _describe(base), "shape": list(shape)}
-    if dtype.fields is not None and dtype.names is not None:
-        table: Any = dtype.fields
-        fields = [table[name] for name in dtype.names]
-        return {
-            "names": list(dtype.names),
-            "formats": [_describe(field[0]) for field in fields],
-            "offsets": [field[1] for field in fields],
-            "itemsize": dtype.itemsize,
-        }
-    if not dtype.itemsize or not _DTYPE.fullmatch(dtype.str):
-        raise UnserializableValue(
-            f"a numpy array of dtype {dtype} cannot leave the sandbox", "", "convert it to a numeric or string dtype"
-        )
-    return dtype.str
-
-
-def _dtype_of(description: Any) -> np.dtype[Any]:
-    """Undo `_describe`, and nothing else that numpy would take for a dtype."""
-    import numpy as np
-
-    if isinstance(description, str) and _DTYPE.fullmatch(description):
-        return np.dtype(description)
-    if isinstance(description, dict) and "base" in description:
-        return np.dtype((_dtype_of(description["base"]), tuple(map(int, description["shape"]))))
-    if not isinstance(description, dict) or not all(isinstance(name, str) for name in description["names"]):
-        raise ProtocolError("refused array dtype")
-    return np.dtype(
-        {
-            "names": description["names"],
-            "formats": [_dtype_of(format_) for format_ in description["formats"]],
-            "offsets": description["offsets"],
-            "itemsize": description["itemsize"],
-        }
-    )
-
-
-def _plain(value: object, where: str, depth: int) -> object:
+def _plain(value: object, where: str, depth: int, encode: Callable[[Any], object]) -> object:
     """Copy the value with big integers encoded, or raise with the exact place."""
     if depth > _MAX_DEPTH:
         raise UnserializableValue(
@@ -274,7 +348,7 @@ def _plain(value: object, where: str, depth: int) -> object:
             raise UnserializableValue(
                 "text with lone surrogates cannot leave the sandbox", where, "return valid Unicode, or bytes"
             ) from None
-    if isinstance(value, bool) or value is None or isinstance(value, float | str | bytes | bytearray | memoryview):
+    if isinstance(value, bool) or value is None or isinstance(value, float | str):
         return value
     if isinstance(value, int):
         if -(2**63) <= value < 2**64:
@@ -284,7 +358,7 @@ def _plain(value: object, where: str, depth: int) -> object:
             raise UnserializableValue(f"an integer of {size} bytes is too large to return", where)
         return msgpack.ExtType(_BIG_INT, value.to_bytes(size, "little", signed=True))
     if isinstance(value, list | tuple):
-        return [_plain(item, f"{where}[{index}]", depth + 1) for index, item in enumerate(value)]
+        return [_plain(item, f"{where}[{index}]", depth + 1, encode) for index, item in enumerate(value)]
     if isinstance(value, dict):
         copy: dict[object, object] = {}
         for key, item in value.items():
@@ -294,9 +368,12 @@ def _plain(value: object, where: str, depth: int) -> object:
                     where,
                     "use text or integers as keys",
                 )
-            copy[_plain(key, f"{where}[{key!r}]", depth + 1)] = _plain(item, f"{where}[{key!r}]", depth + 1)
+            place = f"{where}[{key!r}]"
+            copy[key if isinstance(key, bytes) else _plain(key, place, depth + 1, encode)] = _plain(
+                item, place, depth + 1, encode
+            )
         return copy
     try:
-        return _encode(value)
+        return encode(value)
     except UnserializableValue as error:
         raise UnserializableValue(error.what, where, error.remedy) from None

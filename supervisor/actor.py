@@ -15,6 +15,7 @@ import ray
 
 from runvisor.actors import registry
 from runvisor.actors.runtime import PoolSize
+from runvisor.actors.settings import RuntimeSettings
 from runvisor.policies.authority import MIN_KEY_BYTES, Authority
 from runvisor.policies.errors import TrustViolation
 from runvisor.policies.permissions import Permissions
@@ -46,6 +47,8 @@ class SupervisorOptions:
     """A bound on every principal's permissions, beside the trust levels' own."""
     authority_s: float = 24 * 3600.0
     """How long a handle's authority lasts before it must attach anew."""
+    settings: RuntimeSettings = field(default_factory=RuntimeSettings)
+    """What the runtimes are to be like."""
     audit_folder: str = ""
     """Where audit logs go; empty is ``runvisor/audit`` in the user's state folder (XDG_STATE_HOME)."""
 
@@ -63,7 +66,12 @@ class SupervisorActor:
         self._epoch = time.time_ns()
         audit_folder = options.audit_folder or str(_state_folder() / "audit")
         self._pool_options = PoolOptions(
-            self._key, audit_folder, options.sizes, options.spares, options.allow_untrusted_bpf
+            self._key,
+            audit_folder,
+            options.sizes,
+            options.spares,
+            allow_untrusted_bpf=options.allow_untrusted_bpf,
+            settings=options.settings,
         )
         self._pools: dict[str, SupervisedPool] = {}
         self._sent_at: dict[str, float] = {}

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import getpass
-import logging
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Final
+from weakref import WeakSet
 
 import ray
-from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 from ray.exceptions import RayError
 
 from runvisor.policies.errors import ConfigError, RunvisorError
@@ -24,19 +23,21 @@ from runvisor.policies.result import Result
 from runvisor.policies.task import Task
 from runvisor.policies.trust import OnExcess, Trust
 from runvisor.policies.values import Value
-from runvisor.supervisor.actor import NAME, NAMESPACE, SupervisorActor, SupervisorOptions
+from runvisor.supervisor.actor import SupervisorOptions
+from runvisor.supervisor.async_session import AsyncSession
+from runvisor.supervisor.attach import connect, supervisor_actor
+from runvisor.supervisor.execution import Call, Execution, OnOutput, Output, output_events
 from runvisor.supervisor.handle import Handle
 from runvisor.supervisor.plan.outcome import PlanResult
 from runvisor.supervisor.plan.run import Observer
 from runvisor.supervisor.plan_client import run_plan
+from runvisor.supervisor.session import Session, read_checkpoint
+from runvisor.supervisor.shared import Shared
 
 AUTO: Final = "auto"
 _MAX_PARALLEL: Final = 32
-_EMBEDDED_RAY: Final = {
-    # Ray would run workers, and so every sandbox, at nice 15.
-    "RAY_worker_niceness": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
+_NO_CODE: Final = "-"
+"""Stands for the code of a task that is a session: its code comes in cells."""
 
 
 class Supervisor:
@@ -55,6 +56,8 @@ class Supervisor:
         self._owns_supervisor = owns_supervisor
         self._owns_ray = owns_ray
         self._threads = ThreadPoolExecutor(_MAX_PARALLEL, thread_name_prefix="runvisor")
+        self._calls: set[Call] = set()
+        self._sessions: WeakSet[Session] = WeakSet()
         self._closed = False
 
     @classmethod
@@ -81,8 +84,8 @@ class Supervisor:
             TrustViolation: The operator allows less trust.
             ConfigError: No Ray cluster answers at ``address``.
         """
-        owns_ray = _connect(address)
-        actor, is_new = _supervisor_actor(options or SupervisorOptions(), shared=address is not None)
+        owns_ray = connect(address)
+        actor, is_new = supervisor_actor(options or SupervisorOptions(), shared=address is not None)
         handle = Handle(actor, principal or getpass.getuser(), Trust.parse(trust), permissions)
         return cls(handle, owns_supervisor=is_new and address is None, owns_ray=owns_ray)
 
@@ -96,11 +99,13 @@ class Supervisor:
         trust: Trust | str = Trust.UNTRUSTED,
         on_excess: OnExcess = "refuse",
         label: str = "",
+        on_output: OnOutput | None = None,
     ) -> Result:
         """Run one piece of code in the sandbox that suits it.
 
         A guest that fails or goes over a limit is a result with an ``error``;
-        what is refused or cannot be done raises.
+        what is refused or cannot be done raises. A caller that is interrupted here
+        (Ctrl-C) calls the task off.
 
         Args:
             code: Source text, or the bytes of a wasm module.
@@ -110,6 +115,8 @@ class Supervisor:
             trust: How far you vouch for it.
             on_excess: ``narrow`` takes away what is beyond a ceiling instead of refusing.
             label: A name for people.
+            on_output: Called with each `Output` as it is printed, in this thread; what it
+                raises calls the task off and comes out of here.
 
         Raises:
             ConfigError: The task is malformed, or its language is unknown.
@@ -117,8 +124,134 @@ class Supervisor:
             CapacityError: No instance came free in time.
             WorkerError: Our side failed, twice.
         """
-        task, reason = _task(code, language, inputs, permissions, trust, label)
-        return self._handle.run(task, on_excess=on_excess, language_reason=reason)
+        task, reason = make_task(code, language, inputs=inputs, permissions=permissions, trust=trust, label=label)
+        return self._handle.run(task, on_excess=on_excess, language_reason=reason, on_event=output_events(on_output))
+
+    def submit(self, code: str | bytes, language: str = AUTO, **options: Any) -> Execution:
+        """Begin to run one piece of code, and return what follows it.
+
+        At most 32 run at once for one supervisor handle; more wait their turn.
+
+        Args:
+            code: As for `run`.
+            language: As for `run`.
+            options: As for `run`; ``on_output`` is called in a thread of ours.
+
+        Raises:
+            ConfigError: The task is malformed, or its language is unknown.
+        """
+        on_excess: OnExcess = options.pop("on_excess", "refuse")
+        on_event = output_events(options.pop("on_output", None))
+        task, reason = make_task(code, language, **options)
+        call = Call()
+        future = self._threads.submit(
+            self._handle.run, task, on_excess=on_excess, language_reason=reason, call=call, on_event=on_event
+        )
+        self._calls.add(call)
+        future.add_done_callback(lambda _: self._calls.discard(call))
+        return Execution(call, future)
+
+    def stream(self, code: str | bytes, language: str = AUTO, **options: Any) -> Iterator[Output | Result]:
+        """Run one piece of code; yields an `Output` for each piece that it prints, and the `Result` last.
+
+        The task begins with the first step of the iteration. Leaving the iteration
+        early, or closing it, calls the task off.
+
+        Args:
+            code: As for `run`.
+            language: As for `run`.
+            options: As for `run`, without ``on_output``.
+
+        For example::
+
+            for event in sv.stream("for n in range(3): print(n)", "python"):
+                if isinstance(event, Output):
+                    print(event.text, end="")
+        """
+        events: SimpleQueue[Output | None] = SimpleQueue()
+        execution = self.submit(code, language, **options, on_output=events.put)
+        execution.on_done(lambda: events.put(None))
+        try:
+            while (event := events.get()) is not None:
+                yield event
+            yield execution.result()
+        finally:
+            execution.cancel()
+
+    @staticmethod
+    def share(value: Value) -> Shared:
+        """Lay a large value out in memory once, to be an input of many executions.
+
+        Args:
+            value: Any value; see `Shared`.
+
+        For example::
+
+            with sv.share(table) as shared:
+                sv.map("inputs['table'].sum() + inputs['n']", ({"table": shared, "n": n} for n in range(9)))
+        """
+        return Shared(value)
+
+    def session(
+        self,
+        language: str,
+        *,
+        permissions: Permissions | Mapping[str, Any] | None = None,
+        trust: Trust | str = Trust.UNTRUSTED,
+        on_excess: OnExcess = "refuse",
+        label: str = "",
+        idle_timeout_s: float | None = None,
+    ) -> Session:
+        """Open a session: cells that share their state, in a sandbox that nobody else gets.
+
+        Args:
+            language: ``python``, ``javascript``, ``typescript`` or another name of them.
+            permissions: As for `run`; ``timeout_s`` and ``output_bytes`` count per cell,
+                memory, disk and ``cpu_s`` for all cells together.
+            trust: As for `run`.
+            on_excess: As for `run`.
+            label: A name for people.
+            idle_timeout_s: The session ends when it ran nothing for so long; 600 s by default.
+
+        Raises:
+            NoEligibleArm: The language has no sessions.
+            TooManySessions: You, or the pool, have as many as may be.
+
+        For example::
+
+            with sv.session("python") as session:
+                session.run("n = 20")
+                session.run("n + 1").value
+        """
+        task, _ = make_task(_NO_CODE, language, permissions=permissions, trust=trust, label=label)
+        session = Session.open(self._handle, task, on_excess=on_excess, idle_timeout_s=idle_timeout_s)
+        self._sessions.add(session)
+        return session
+
+    def restore_session(self, checkpoint: Mapping[str, Any], *, on_excess: OnExcess = "refuse") -> Session:
+        """Open a session and run the cells of a checkpoint in it.
+
+        Args:
+            checkpoint: What `Session.checkpoint` returned. It claims permissions and trust,
+                which are checked like any other request's.
+            on_excess: As for `run`.
+
+        Raises:
+            ConfigError: It is no checkpoint.
+            RunvisorError: What a cell failed with this time; the session is closed.
+        """
+        asked, cells = read_checkpoint(checkpoint)
+        session = self.session(on_excess=on_excess, **asked)
+        try:
+            session.replay(cells)
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    async def asession(self, language: str, **options: Any) -> AsyncSession:
+        """The async twin of `session`."""
+        return AsyncSession(await asyncio.to_thread(self.session, language, **options), self._threads)
 
     def map(
         self,
@@ -165,9 +298,35 @@ class Supervisor:
         return run_plan(self._handle, plan, observer)
 
     async def arun(self, code: str | bytes, language: str = AUTO, **options: Any) -> Result:
-        """The async twin of `run`."""
+        """The async twin of `run`; a coroutine that is cancelled calls the task off.
+
+        ``on_output`` is called in a thread of ours.
+        """
+        execution = self.submit(code, language, **options)
+        try:
+            return await asyncio.wrap_future(execution.future)
+        except asyncio.CancelledError:
+            await asyncio.to_thread(execution.cancel)
+            raise
+
+    async def astream(self, code: str | bytes, language: str = AUTO, **options: Any) -> AsyncIterator[Output | Result]:
+        """The async twin of `stream`; closing it (``aclose``) calls the task off."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: self.run(code, language, **options))
+        events: asyncio.Queue[Output | None] = asyncio.Queue()
+
+        def put(event: Output | None) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and with it the listener
+                loop.call_soon_threadsafe(events.put_nowait, event)
+
+        execution = self.submit(code, language, **options, on_output=put)
+        execution.on_done(lambda: put(None))
+        try:
+            while (event := await events.get()) is not None:
+                yield event
+            yield execution.result()
+        finally:
+            if not execution.done():
+                await asyncio.to_thread(execution.cancel)
 
     async def amap(self, code: str | bytes | Iterable[str | bytes], *args: Any, **options: Any) -> list[Result]:
         """The async twin of `map`; returns all results."""
@@ -184,10 +343,14 @@ class Supervisor:
         return self._handle.describe()
 
     def close(self) -> None:
-        """End what `start` began; closing twice is fine."""
+        """Call off what runs, close every session, and end what `start` began; closing twice is fine."""
         if self._closed:
             return
         self._closed = True
+        for call in list(self._calls):
+            call.cancel()
+        for session in list(self._sessions):
+            session.close()
         self._threads.shutdown(wait=True)
         self._handle.close()
         if self._owns_supervisor:
@@ -206,61 +369,16 @@ class Supervisor:
         self.close()
 
 
-def _connect(address: str | None) -> bool:
-    """Make sure that this process is on Ray; say whether it was us who put it there."""
-    if ray.is_initialized():
-        return False
-    for name, value in _EMBEDDED_RAY.items():
-        os.environ.setdefault(name, value)
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    if address is not None:
-        # Ray's own commands do this; its driver, told an address, does not and is turned away.
-        maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
-    try:
-        ray.init(
-            address=address or "local",
-            namespace=NAMESPACE,
-            include_dashboard=False if address is None else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            configure_logging=False,
-        )
-    except (ConnectionError, RayError) as error:
-        raise ConfigError(f"no Ray cluster at {address}: {error}", "address", "start one, or leave it out") from None
-    return True
-
-
-def _supervisor_actor(options: SupervisorOptions, *, shared: bool) -> tuple[Any, bool]:
-    """Return the supervisor actor, and whether it was made now.
-
-    A shared one outlives its maker and is restarted by Ray.
-    """
-    with contextlib.suppress(ValueError):
-        return ray.get_actor(NAME, namespace=NAMESPACE), False
-    actor = (
-        ray.remote(SupervisorActor)
-        .options(
-            name=NAME,
-            namespace=NAMESPACE,
-            lifetime="detached" if shared else None,
-            get_if_exists=True,
-            num_cpus=0,
-            max_concurrency=1000,
-            max_restarts=-1 if shared else 0,
-        )
-        .remote(options)
-    )
-    return actor, True
-
-
-def _task(
+def make_task(
     code: str | bytes,
     language: str,
-    inputs: Value,
-    permissions: Permissions | Mapping[str, Any] | None,
-    trust: Trust | str,
-    label: str,
+    *,
+    inputs: Value = None,
+    permissions: Permissions | Mapping[str, Any] | None = None,
+    trust: Trust | str = Trust.UNTRUSTED,
+    label: str = "",
 ) -> tuple[Task, str]:
+    """Make a task of what a caller gives, and say how its language was found out."""
     if not isinstance(permissions, Permissions):
         permissions = Permissions.from_dict(permissions or {})
     reason = ""

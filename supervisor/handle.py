@@ -11,28 +11,30 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import ray
 from ray.exceptions import RayError
 
-from runvisor.actors.channel.base import Channel
+from runvisor.actors.channel.base import Channel, OnEvent
 from runvisor.actors.channel.frames import Message
 from runvisor.actors.channel.ray_call import RayChannel
 from runvisor.actors.channel.unix import UnixChannel
 from runvisor.actors.runtime import Load
-from runvisor.policies.errors import ProtocolError, RunvisorError, SpawnFailed, WorkerCrashed
+from runvisor.policies.errors import Cancelled, ProtocolError, RunvisorError, SpawnFailed, WorkerCrashed
 from runvisor.policies.permissions import Permissions
 from runvisor.policies.result import Result, Usage
-from runvisor.policies.scheduling.arms import ARMS
+from runvisor.policies.scheduling.arms import ARMS, Arm
 from runvisor.policies.scheduling.decision import Decision
 from runvisor.policies.scheduling.selection import choose, family_of
 from runvisor.policies.scheduling.snapshot import Outcome, Snapshot
 from runvisor.policies.task import Task
 from runvisor.policies.trust import Grant, OnExcess, Trust, resolve_grant
+from runvisor.supervisor.execution import Call
 from runvisor.supervisor.reporter import Reporter
+from runvisor.supervisor.shared import sealed_inputs
 
 _RENEW_BEFORE_S: Final = 60.0
 
@@ -83,7 +85,8 @@ class Handle:
         *,
         on_excess: OnExcess = "refuse",
         language_reason: str = "",
-        on_started: Callable[[], None] | None = None,
+        call: Call | None = None,
+        on_event: OnEvent | None = None,
     ) -> Result:
         """Run one task on the arm that looks best, and learn from it.
 
@@ -91,7 +94,9 @@ class Handle:
             task: What to run.
             on_excess: What to do about permissions beyond a ceiling.
             language_reason: How the language was found out, for the explanation.
-            on_started: Called when the guest is about to begin; from then on it is never run again.
+            call: Its name, and how the caller means to call it off.
+            on_event: Called with what the pool says before its last answer: ``started``, when the guest
+                is about to begin (from then on it is never run again), and ``output`` as it is printed.
 
         Raises:
             PolicyError: It asks for more than it may have, or no arm may run it.
@@ -99,34 +104,58 @@ class Handle:
             CapacityError: No instance came free in time.
             WorkerError: Our side failed; a task that had not started was tried again once.
         """
-        if time.time() > self._expires_at - _RENEW_BEFORE_S:
-            self._attach()
-        grant = resolve_grant(
-            task.permissions,
-            task.trust,
-            principal=self.principal,
-            trust_ceiling=self.trust,
-            permission_ceiling=self._ceiling,
-            on_excess=on_excess,
-        )
-        while True:
-            decision = self._decide(task, grant, language_reason)
-            runtime, _, variant = decision.arm.partition("/")
-            try:
-                pool = self._pool(runtime)
-                break
-            except SpawnFailed as error:
-                # Found out now rather than by the probe: the arm is struck out, and the next one chosen.
-                self._unavailable = {**self._unavailable, runtime: str(error)}
+        call = call or Call()
+        decision, runtime, variant, pool = self._place(task, on_excess, language_reason, ARMS)
         request = {
             "op": "execute",
             "authority": self._authority,
-            "task": task.to_wire(),
             "variant": variant,
             "on_excess": on_excess,
+            "execution": call.id,
+            "stream": on_event is not None,
         }
-        answer = self._request(request, runtime, pool, decision, task, on_started)
+        with sealed_inputs(task.inputs) as inputs:
+            request["task"] = {**replace(task, inputs=None).to_wire(), "inputs": inputs.data}
+            shared = [part.fileno() for part in inputs.memory]
+            answer = self._request(request, runtime, pool, decision, task, on_event, call, shared)
         return self._read(answer, runtime, decision, task)
+
+    def ask_pool(
+        self, task: Task, request: Message, runtimes: Collection[str], *, on_excess: OnExcess
+    ) -> tuple[Channel, Message]:
+        """Send a request to the pool that suits a task, and return the way to that pool with its answer.
+
+        Args:
+            task: What it is about.
+            request: The rest of the request.
+            runtimes: The runtimes that understand it.
+            on_excess: What to do about permissions beyond a ceiling.
+
+        Raises:
+            NoEligibleArm: None of them may run the task.
+            RunvisorError: What the pool answered with, or that it died.
+        """
+        arms = [arm for arm in ARMS if arm.runtime in runtimes]
+        _, runtime, variant, pool = self._place(task, on_excess, "", arms)
+        request = {**request, "authority": self._authority, "task": task.to_wire(), "variant": variant}
+        try:
+            answer = pool.channel.request(request)
+        except WorkerCrashed:
+            pool = self._keep(runtime, _ask(self.supervisor.replace.remote(runtime, pool.endpoint["nonce"])))
+            answer = pool.channel.request(request)
+        if answer.get("op") == "error":
+            raise RunvisorError.from_wire(answer["error"])
+        return pool.channel, answer
+
+    @property
+    def authority(self) -> bytes:
+        """The sealed authority that requests bear; see `renew`."""
+        return self._authority
+
+    def renew(self) -> None:
+        """Attach anew if the authority is about to expire."""
+        if time.time() > self._expires_at - _RENEW_BEFORE_S:
+            self._attach()
 
     def start_pools(self, languages: Iterable[str]) -> None:
         """Have the pools that may run these languages started side by side; does not wait.
@@ -162,18 +191,40 @@ class Handle:
         self._allow_untrusted_bpf: bool = given["allow_untrusted_bpf"]
         self._snapshot = Snapshot.from_wire(given["snapshot"])
 
-    def _decide(self, task: Task, grant: Grant, language_reason: str) -> Decision:
+    def _place(
+        self, task: Task, on_excess: OnExcess, language_reason: str, arms: Sequence[Arm]
+    ) -> tuple[Decision, str, str, _Pool]:
+        """Choose an arm for a task: its decision, runtime, variant and pool."""
+        self.renew()
+        grant = resolve_grant(
+            task.permissions,
+            task.trust,
+            principal=self.principal,
+            trust_ceiling=self.trust,
+            permission_ceiling=self._ceiling,
+            on_excess=on_excess,
+        )
+        while True:
+            decision = self._decide(task, grant, language_reason, arms)
+            runtime, _, variant = decision.arm.partition("/")
+            try:
+                return decision, runtime, variant, self._pool(runtime)
+            except SpawnFailed as error:
+                # Found out now rather than by the probe: the arm is struck out, and the next one chosen.
+                self._unavailable = {**self._unavailable, runtime: str(error)}
+
+    def _decide(self, task: Task, grant: Grant, language_reason: str, arms: Sequence[Arm]) -> Decision:
         loads = {name: pool.load for name, pool in list(self._pools.items())}
         return choose(
             task.language,
             family_of(task.language, task.code),
             grant,
-            ARMS,
+            arms,
             unavailable=self._unavailable,
             loads=loads,
             scheduler=self._snapshot.policy,
             now=time.time(),
-            draws=[self._random.gauss(0.0, 1.0) for _ in ARMS],
+            draws=[self._random.gauss(0.0, 1.0) for _ in arms],
             allow_untrusted_bpf=self._allow_untrusted_bpf,
             language_reason=language_reason,
         )
@@ -203,17 +254,25 @@ class Handle:
         pool: _Pool,
         decision: Decision,
         task: Task,
-        on_started: Callable[[], None] | None,
+        on_event: OnEvent | None,
+        call: Call,
+        shared: Sequence[int],
     ) -> Message:
         """Send a request; once more, to the spare, if the pool died before the task had started."""
+
+        def send(channel: Channel) -> Message:
+            word = {"op": "cancel", "execution": call.id, "authority": self._authority}
+            call.sending(lambda: channel.request(word))
+            return channel.request(request, on_event, shared)
+
         try:
-            return pool.channel.request(request, on_started)
+            return send(pool.channel)
         except WorkerCrashed as error:
             self._learn(decision, task, None, error)
             successor = self._keep(runtime, _ask(self.supervisor.replace.remote(runtime, pool.endpoint["nonce"])))
             if error.details.get("started"):
                 raise
-            return successor.channel.request(request, on_started)
+            return send(successor.channel)
 
     def _read(self, answer: Message, runtime: str, decision: Decision, task: Task) -> Result:
         pool = self._pools.get(runtime)
@@ -231,6 +290,8 @@ class Handle:
         return result.with_decision(decision)
 
     def _learn(self, decision: Decision, task: Task, result: Result | None, error: RunvisorError | None) -> None:
+        if isinstance(error, Cancelled):
+            return  # how long it ran was its caller's whim
         usage = result.usage if result is not None else Usage()
         outcome = Outcome.of(
             decision.arm,

@@ -16,6 +16,7 @@ from ray.exceptions import RayActorError, RayError
 
 from runvisor.actors.pool import PoolActor
 from runvisor.actors.runtime import PoolSize
+from runvisor.actors.settings import RuntimeSettings
 from runvisor.policies.errors import RestartIntensityExceeded, RunvisorError, SpawnFailed
 from runvisor.supervisor.tree import RestartIntensity
 
@@ -36,6 +37,7 @@ class PoolOptions:
     spare_delay_s: float = 5.0
     """How long after a pool its spare is started, so as not to slow the first tasks."""
     allow_untrusted_bpf: bool = False
+    settings: RuntimeSettings = field(default_factory=RuntimeSettings)
 
 
 class SupervisedPool:
@@ -119,7 +121,12 @@ class SupervisedPool:
             ray.remote(PoolActor)
             .options(num_cpus=0, max_restarts=0, max_concurrency=size.maximum + 8)
             .remote(
-                self.runtime, size, self._options.key, self._options.audit_folder, self._options.allow_untrusted_bpf
+                self.runtime,
+                size,
+                self._options.key,
+                self._options.audit_folder,
+                self._options.allow_untrusted_bpf,
+                self._options.settings,
             )
         )
         try:

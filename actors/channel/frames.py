@@ -6,6 +6,7 @@ the largest frame it takes and reads no byte of a larger one.
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,8 @@ from runvisor.policies.errors import ProtocolError
 
 _LENGTH: Final = struct.Struct("<I")
 MAX_FRAME_BYTES: Final = 256 * 1024 * 1024
-_MAX_FDS: Final = 8
+MAX_FDS: Final = 16
+"""Descriptors beside one frame."""
 _CHUNK: Final = 1 << 20
 
 Message = dict[str, Any]
@@ -103,28 +105,59 @@ class FrameSocket:
             frame = frame[1:]
         self._socket.sendall(frame)
 
+    def send_some(self, data: memoryview) -> int:
+        """Send what goes without waiting, and return how much that was.
+
+        Raises:
+            BlockingIOError: Not a byte goes now.
+            OSError: The peer is gone.
+        """
+        return self._socket.send(data, socket.MSG_DONTWAIT)
+
+    def send_descriptors(self, first: memoryview, fds: Sequence[int]) -> None:
+        """Send the first byte of a frame with copies of descriptors; the rest is for `send_some`.
+
+        Raises:
+            OSError: The peer is gone.
+        """
+        socket.send_fds(self._socket, [first[:1]], list(fds), socket.MSG_DONTWAIT)
+
+    def receive_some(self, max_bytes: int) -> bytes:
+        """Return what lies there, empty at the end of the stream.
+
+        Raises:
+            BlockingIOError: Nothing does.
+            OSError: The peer is gone.
+        """
+        return self._socket.recv(max_bytes, socket.MSG_DONTWAIT)
+
     def receive(self) -> Message | None:
         """Return the next message, or None at the end of the stream."""
         return self.receive_with_fds(0)[0]
 
-    def receive_with_fds(self, max_fds: int = _MAX_FDS) -> tuple[Message | None, list[int]]:
+    def receive_with_fds(self, max_fds: int = MAX_FDS) -> tuple[Message | None, list[int]]:
         """Return the next message and the descriptors that came with it (the caller owns them).
 
         Raises:
             ProtocolError: The frame is too large, cut off, or not a message.
         """
         fds: list[int] = []
-        if max_fds:
-            first, fds, _, _ = socket.recv_fds(self._socket, 1, max_fds)
-        else:
-            first = self._socket.recv(_LENGTH.size)
-        if not first:
-            return None, fds
-        header = first if len(first) == _LENGTH.size else first + self._exactly(_LENGTH.size - len(first))
-        (length,) = _LENGTH.unpack(header)
-        if length > self._max_bytes:
-            raise ProtocolError(f"the peer announced a frame of {length} bytes; the limit is {self._max_bytes}")
-        return decode(self._exactly(length)), fds
+        try:
+            if max_fds:
+                first, fds, _, _ = socket.recv_fds(self._socket, _LENGTH.size, max_fds, socket.MSG_CMSG_CLOEXEC)
+            else:
+                first = self._socket.recv(_LENGTH.size)
+            if not first:
+                return None, fds
+            header = first if len(first) == _LENGTH.size else first + self._exactly(_LENGTH.size - len(first))
+            (length,) = _LENGTH.unpack(header)
+            if length > self._max_bytes:
+                raise ProtocolError(f"the peer announced a frame of {length} bytes; the limit is {self._max_bytes}")
+            return decode(self._exactly(length)), fds
+        except BaseException:
+            for fd in fds:
+                os.close(fd)
+            raise
 
     def _exactly(self, size: int) -> bytes | bytearray:
         first = self._socket.recv(min(size, _CHUNK))
@@ -164,6 +197,11 @@ class FrameBuffer:
     def __init__(self, *, max_bytes: int) -> None:
         self._buffer = bytearray()
         self._max_bytes = max_bytes
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no frame has begun that is not whole yet."""
+        return not self._buffer
 
     def feed(self, data: bytes) -> list[Message]:
         """Take bytes and return the messages that are now whole.

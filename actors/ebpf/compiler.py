@@ -15,7 +15,7 @@ from runvisor.actors.jail.conversation import Bounds, Transcript, converse
 from runvisor.actors.jail.mounts import SCRATCH
 from runvisor.actors.jail.spec import JailSpec
 from runvisor.actors.jail.zygote import Zygote
-from runvisor.actors.runtime import PoolSize
+from runvisor.actors.runtime import PoolSize, Watch
 from runvisor.policies.bytecode import Loop, scan
 from runvisor.policies.errors import MemoryLimitExceeded, TimeLimitExceeded
 from runvisor.policies.permissions import KiB, MiB
@@ -90,7 +90,7 @@ class Compiler:
         """
         task = {"main": main_text(program, loop, f"{SCRATCH}/{BODY_NAME}"), "body": program.body}
         with self._children.lend() as child:
-            transcript = converse(child, task, Bounds(timeout_s, _MESSAGE_BYTES, _REPLY_BYTES), on_started)
+            transcript = converse(child, task, Bounds(timeout_s, _MESSAGE_BYTES, _REPLY_BYTES), Watch(on_started))
         code = _instructions(transcript, timeout_s)
         cost = scan(code, loop, max_instructions=max_instructions)
         return Artifact(code, cost, program.record.size, program.state_bytes)

@@ -16,7 +16,8 @@ from runvisor.actors.ebpf.executors import Executors
 from runvisor.actors.ebpf.probe import has_may_goto, jit_is_on, mitigations_are_off, probe_ebpf
 from runvisor.actors.ebpf.programs import Known, Programs
 from runvisor.actors.jail.spec import LAYERS
-from runvisor.actors.runtime import Load, PoolSize, Probe
+from runvisor.actors.runtime import Load, PoolSize, Probe, Watch, called_off
+from runvisor.actors.settings import RuntimeSettings
 from runvisor.policies.bytecode import ITERATOR_CALLS, MAX_INSTRUCTIONS, Loop
 from runvisor.policies.errors import (
     GuestError,
@@ -100,11 +101,12 @@ class EbpfRuntime:
             self._loops = _loops(has_may_goto(), len(self._kernel_functions) == len(ITERATOR_CALLS))
         self._tier("bpf+perfmon")
 
-    def execute(self, task: Task, variant: str, grant: Grant, on_started: Callable[[], None]) -> Result:
+    def execute(self, task: Task, variant: str, grant: Grant, watch: Watch) -> Result:
         """See `Runtime.execute`. A program that was compiled before starts warm.
 
         The clock of ``timeout_s`` runs while the program is compiled and while it
-        runs, not while it waits for an executor.
+        runs, not while it waits for an executor. There is no output; a cancellation
+        is honoured before and after the kernel runs the program, not within.
 
         Raises:
             InvalidTask: Not a record task, or inputs that do not fit the program.
@@ -115,10 +117,12 @@ class EbpfRuntime:
             raise InvalidTask(f"ebpf/{variant} does not run {task.language}", "language", f"use {LANGUAGE}")
         inputs = RecordInputs.of(task.inputs)
         tier: Tier = "bpf" if grant.trust is Trust.UNTRUSTED else "bpf+perfmon"
-        run = _Run(grant, on_started)
+        run = _Run(grant, watch.started)
         value: Value = None
         error: RunvisorError | None = None
         try:
+            if watch.cancellation.cancelled:
+                raise called_off()
             known = self._programs.find(task.source, inputs.records.dtype)
             program = known.program
             state = program.initial_state(inputs.state) if inputs.state else b""
@@ -130,6 +134,8 @@ class EbpfRuntime:
             if known.widest_value > grant.permissions.output_bytes:
                 _check_output(len(pack(value)), grant)
             run.bytes_out = _COUNT_BYTES + program.state_bytes
+            if watch.cancellation.cancelled:
+                raise called_off()
         except (GuestError, LimitExceeded, PolicyError) as caught:
             value, error = None, caught
         wall_s = run.elapsed_s()
@@ -335,3 +341,9 @@ def _value(answer: Message, program: RecordProgram, grant: Grant) -> Value:
     if kind in ("no memory", "out of memory"):
         raise MemoryLimitExceeded("the kernel has no memory for the program's maps", "memory_bytes", "keep less state")
     raise WorkerCrashed(f"the executor failed: {answer.get('what', kind)}", "ebpf", "", {"started": True})
+
+
+def create(size: PoolSize, settings: RuntimeSettings) -> EbpfRuntime:
+    """Make the runtime as the operator wants it."""
+    del settings
+    return EbpfRuntime(size)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import signal
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
+from runvisor.actors.jail.child import Child
 from runvisor.actors.jail.conversation import Transcript
-from runvisor.actors.jail.spec import LAYERS
 from runvisor.actors.runtime import called_off
 from runvisor.policies import errors
 from runvisor.policies.permissions import MiB
@@ -30,8 +31,42 @@ MAX_ARTIFACT_BYTES: Final = 16 * MiB
 ENFORCED: Final = ("memory_bytes", "timeout_s", "cpu_s", "output_bytes", "disk_bytes", "processes")
 
 
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What was in force around one execution, as its child found when it was sealed."""
+
+    layers: tuple[str, ...]
+    limits: tuple[str, ...]
+    network: Literal["none", "allow-list", "host"]
+
+    @classmethod
+    def of(cls, child: Child, *, networked: bool) -> Around:
+        """Read it off a sealed child."""
+        own_files = "mount namespace, read-only root" in child.layers
+        limits = tuple(limit for limit in ENFORCED if limit != "disk_bytes" or own_files)
+        return cls(child.layers, limits, "allow-list" if networked else "none")
+
+    @property
+    def engine(self) -> str:
+        """Its name in results."""
+        if not self.layers:
+            return "none"
+        return "namespaces+seccomp" if "pid namespace" in self.layers else "seccomp"
+
+
+NOTHING_RAN: Final = Around((), (), "none")
+"""For a task that was refused before any child took it."""
+
+
 def to_result(
-    transcript: Transcript, task: Task, grant: Grant, *, runtime: str, variant: str, queue_s: float
+    transcript: Transcript,
+    task: Task,
+    grant: Grant,
+    *,
+    runtime: str,
+    variant: str,
+    queue_s: float,
+    around: Around,
 ) -> Result:
     """Read a transcript as the result of a task; every byte of it is checked.
 
@@ -42,16 +77,18 @@ def to_result(
         runtime: The runtime's name.
         variant: The variant's name.
         queue_s: How long the task waited for its instance.
+        around: What was in force.
     """
     value, error = _value_or_error(transcript, grant)
     stdout = transcript.stdout.decode(errors="replace")
     stderr = transcript.stderr.decode(errors="replace")
     return Result(
         isolation=Isolation(
-            engine="namespaces+seccomp",
-            layers=LAYERS,
-            limits_enforced=ENFORCED,
+            engine=around.engine,
+            layers=around.layers,
+            limits_enforced=around.limits,
             no_spawn=True,
+            network=around.network,
             narrowed=grant.narrowed,
         ),
         value=value,

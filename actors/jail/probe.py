@@ -39,6 +39,7 @@ def probe_jail(runtime: str) -> Probe:
             True,
             f"{detail}; too weak for untrusted code",
             "be root, or allow user namespaces (sysctl user.max_user_namespaces; on Ubuntu an AppArmor profile)",
+            missing_layers=missing,
         )
     return Probe(runtime, True, detail, memory_remedy)
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
+from runvisor.actors.channel.sealed import SealedInputs
 from runvisor.actors.instances import InstancePool
 from runvisor.actors.jail.child import Child
 from runvisor.actors.jail.conversation import Bounds, converse
-from runvisor.actors.jail.outcome import to_result
+from runvisor.actors.jail.custody import Custody, Warden
+from runvisor.actors.jail.egress.records import EgressRecord
+from runvisor.actors.jail.outcome import Around, to_result
 from runvisor.actors.jail.probe import probe_jail
-from runvisor.actors.jail.session import REPLY_BYTES, JailedSession, first_frame
+from runvisor.actors.jail.session import REPLY_BYTES, JailedSession, first_frame, sealed_parts
 from runvisor.actors.jail.spec import JailSpec
 from runvisor.actors.jail.zygote import Zygote
 from runvisor.actors.runtime import Load, PoolSize, Probe, Watch
@@ -19,9 +24,17 @@ from runvisor.policies.permissions import MiB
 from runvisor.policies.result import Result
 from runvisor.policies.task import Task
 from runvisor.policies.trust import Grant
-from runvisor.policies.values import pack
+from runvisor.policies.values import Packed, pack
 
 _WARM_MEMORY_BYTES: Final = 256 * MiB
+
+OnConnection = Callable[[str, Mapping[str, Any]], None]
+"""Called with the principal and each decision about a connection, from another thread. If it
+raises, the decision is not on record, and every connection of the pool is cut."""
+
+
+def _ignore_connection(principal: str, record: Mapping[str, Any]) -> None:
+    """Record nothing."""
 
 
 class JailedRuntime:
@@ -31,12 +44,22 @@ class JailedRuntime:
         name: The runtime's name.
         spec: What its zygote and children are.
         size: How many instances to keep.
+        hosts: The operator's table of hosts whose places are pinned (see `EgressBroker`).
     """
 
-    def __init__(self, name: str, spec: JailSpec, size: PoolSize) -> None:
+    maps_sealed_inputs = True
+
+    def __init__(self, name: str, spec: JailSpec, size: PoolSize, hosts: Mapping[str, str] | None = None) -> None:
         self.name = name
+        self.on_connection: OnConnection = _ignore_connection
         self._zygote = Zygote(spec)
         self._pool: InstancePool[Child] = InstancePool(self._make, Child.close, size)
+        self._warden = Warden(self._pool, self._zygote, hosts or {})
+
+    @property
+    def zygote_pid(self) -> int:
+        """The process that forks the instances; for measuring."""
+        return self._zygote.pid
 
     def probe(self) -> Probe:
         """See `Runtime.probe`."""
@@ -50,22 +73,35 @@ class JailedRuntime:
     def execute(self, task: Task, variant: str, grant: Grant, watch: Watch) -> Result:
         """See `Runtime.execute`."""
         permissions = grant.permissions
-        message = {**first_frame(task, permissions, permissions.timeout_s + 1), "inputs": pack(task.inputs)}
+        inputs = task.inputs if isinstance(task.inputs, SealedInputs) else Packed(pack(task.inputs))
+        message = {**first_frame(task, permissions, permissions.timeout_s + 1), "inputs": inputs.data}
+        shared = sealed_parts(inputs, message)
         asked = time.monotonic()
-        with self._child(task, grant) as child:
+        with self._custody(task, grant) as custody:
             queue_s = time.monotonic() - asked
-            child.limit_memory(permissions.memory_bytes)
+            message["env"] = {**custody.environment, **message["env"]}
+            custody.child.limit_memory(permissions.memory_bytes)
             bounds = Bounds(permissions.timeout_s, permissions.output_bytes, REPLY_BYTES)
-            transcript = converse(child, message, bounds, watch)
-        return to_result(transcript, task, grant, runtime=self.name, variant=variant, queue_s=queue_s)
+            transcript = converse(custody.child, message, bounds, watch, shared)
+            result = to_result(
+                transcript,
+                task,
+                grant,
+                runtime=self.name,
+                variant=variant,
+                queue_s=queue_s,
+                around=Around.of(custody.child, networked=custody.networked),
+            )
+            left = custody.collect(ended_well=result.ok)
+        return replace(result, files=left.files, refused_files=left.refused)
 
     def open_session(self, task: Task, variant: str, grant: Grant) -> JailedSession:
         """See `SessionRuntime.open_session`; the session occupies one of the pool's instances."""
         lease = ExitStack()
         try:
-            child = lease.enter_context(self._child(task, grant))
-            child.limit_memory(grant.permissions.memory_bytes)
-            return JailedSession(child, lease.close, task, grant, runtime=self.name, variant=variant)
+            custody = lease.enter_context(self._custody(task, grant))
+            custody.child.limit_memory(grant.permissions.memory_bytes)
+            return JailedSession(custody, lease.close, task, grant, runtime=self.name, variant=variant)
         except BaseException:
             lease.close()
             raise
@@ -77,12 +113,16 @@ class JailedRuntime:
     def close(self) -> None:
         """See `Runtime.close`."""
         self._pool.close()
+        self._warden.close()
         self._zygote.close()
 
-    def _child(self, task: Task, grant: Grant) -> AbstractContextManager[Child]:
-        """Lend the child that a task runs in."""
-        del task, grant
-        return self._pool.lend()
+    def _custody(self, task: Task, grant: Grant) -> AbstractContextManager[Custody]:
+        """Take the child that a task runs in."""
+
+        def on_record(record: EgressRecord) -> None:
+            self.on_connection(grant.principal, {"label": task.label, **record.to_message()})
+
+        return self._warden.take(grant.permissions, on_record, files=task.files, folder=task.folder)
 
     def _make(self) -> Child:
         return self._zygote.spawn(memory_bytes=_WARM_MEMORY_BYTES)

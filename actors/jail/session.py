@@ -6,16 +6,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from runvisor.actors.jail.child import READY_TIMEOUT_S, Child
+from runvisor.actors.channel.sealed import SealedInputs, describe
+from runvisor.actors.jail.child import READY_TIMEOUT_S
 from runvisor.actors.jail.conversation import Bounds, Conversation
-from runvisor.actors.jail.outcome import to_result
+from runvisor.actors.jail.custody import Custody
+from runvisor.actors.jail.outcome import Around, to_result
 from runvisor.actors.runtime import Cell, Watch
 from runvisor.policies.errors import RunvisorError, SpawnFailed
 from runvisor.policies.permissions import MiB, Permissions
 from runvisor.policies.result import Result
 from runvisor.policies.task import Task
 from runvisor.policies.trust import Grant
-from runvisor.policies.values import pack
+from runvisor.policies.values import Packed, pack
 
 REPLY_BYTES: Final = 64 * MiB
 LIFETIME_S: Final = 24 * 3600.0
@@ -41,6 +43,14 @@ def first_frame(task: Task, permissions: Permissions, cpu_s: float) -> dict[str,
     }
 
 
+def sealed_parts(inputs: Packed, frame: dict[str, Any]) -> list[int]:
+    """Return the descriptors of inputs' sealed memory, and tell the guest of them in its frame."""
+    memory = inputs.memory if isinstance(inputs, SealedInputs) else ()
+    if memory:
+        frame["shared"] = describe(memory)
+    return [part.fileno() for part in memory]
+
+
 class JailedSession:
     """A session in a lent child. See `OpenSession`.
 
@@ -48,7 +58,7 @@ class JailedSession:
     kernel counts them per process; wall-clock time and output per cell.
 
     Args:
-        child: Sealed and waiting; its memory limit is set.
+        custody: Its child is sealed and waits; its memory limit is set.
         give_back: Called once, to end the lease.
         task: The language and the label.
         grant: What it may do.
@@ -61,9 +71,11 @@ class JailedSession:
     """
 
     def __init__(
-        self, child: Child, give_back: Callable[[], None], task: Task, grant: Grant, *, runtime: str, variant: str
+        self, custody: Custody, give_back: Callable[[], None], task: Task, grant: Grant, *, runtime: str, variant: str
     ) -> None:
         permissions = grant.permissions
+        child = custody.child
+        self._around = Around.of(child, networked=custody.networked)
         self._task = task
         self._grant = replace(grant, permissions=replace(permissions, cpu_s=permissions.cpu_s or LIFETIME_S))
         self._names = {"runtime": runtime, "variant": variant}
@@ -73,6 +85,7 @@ class JailedSession:
         self._ended = ""
         self._cpu_s = 0.0
         frame = {**first_frame(task, permissions, LIFETIME_S), "mode": "session", "inputs": pack(None), "code": ""}
+        frame["env"] = {**custody.environment, **frame["env"]}
         bounds = Bounds(READY_TIMEOUT_S, permissions.output_bytes, REPLY_BYTES)
         opened = self._conversation.exchange("open", frame, bounds, Watch())
         if opened.end != "reply":
@@ -87,14 +100,19 @@ class JailedSession:
     def run(self, cell: Cell, watch: Watch) -> Result:
         """See `OpenSession.run`."""
         task = replace(self._task, code=cell.code, label=cell.label)
-        permissions = self._grant.permissions
-        if cell.timeout_s is not None:
-            permissions = replace(permissions, timeout_s=min(cell.timeout_s, permissions.timeout_s))
-        message = {"op": "cell", "code": task.source, "inputs": cell.inputs, "label": cell.label}
-        bounds = Bounds(permissions.timeout_s, permissions.output_bytes, REPLY_BYTES)
-        transcript = self._conversation.exchange("cell", message, bounds, watch)
-        grant = replace(self._grant, permissions=permissions)
-        result = to_result(transcript, task, grant, queue_s=0.0, **self._names)
+        grant = self._grant
+        if cell.timeout_s is not None and cell.timeout_s < grant.permissions.timeout_s:
+            grant = replace(grant, permissions=replace(grant.permissions, timeout_s=cell.timeout_s))
+        message: dict[str, Any] = {
+            "op": "cell",
+            "code": task.source,
+            "inputs": cell.inputs.data,
+            "label": cell.label,
+        }
+        shared = sealed_parts(cell.inputs, message)
+        bounds = Bounds(grant.permissions.timeout_s, grant.permissions.output_bytes, REPLY_BYTES)
+        transcript = self._conversation.exchange("cell", message, bounds, watch, shared)
+        result = to_result(transcript, task, grant, queue_s=0.0, around=self._around, **self._names)
         total_s, before_s = transcript.usage.cpu_s, self._cpu_s
         self._cpu_s = total_s
         result = replace(result, usage=replace(result.usage, cpu_s=max(0.0, total_s - before_s)))

@@ -113,6 +113,12 @@ class Zygote:
         """Whether it can spawn."""
         return self._alive
 
+    @property
+    def pid(self) -> int:
+        """The process that forks, once it is started."""
+        assert self._process is not None
+        return self._process.pid
+
     def spawn(
         self,
         *,

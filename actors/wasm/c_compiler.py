@@ -15,7 +15,7 @@ from runvisor.actors.jail.child import Child
 from runvisor.actors.jail.conversation import Bounds, Transcript, converse
 from runvisor.actors.jail.spec import JailSpec
 from runvisor.actors.jail.zygote import Zygote
-from runvisor.actors.runtime import PoolSize
+from runvisor.actors.runtime import PoolSize, Watch
 from runvisor.actors.wasm import sysroot
 from runvisor.actors.wasm.c_guest import SOURCE
 from runvisor.policies.errors import (
@@ -120,7 +120,7 @@ class CCompiler:
             "libc": None if libc is None else dict(libc),
         }
         with self._pool().lend() as child:
-            transcript = converse(child, request, Bounds(COMPILE_TIMEOUT_S, 64 * KiB, _REPLY_BYTES), lambda: None)
+            transcript = converse(child, request, Bounds(COMPILE_TIMEOUT_S, 64 * KiB, _REPLY_BYTES), Watch())
         if transcript.end == "reply" and transcript.reply is not None:
             return transcript.reply
         raise _unfinished(transcript)

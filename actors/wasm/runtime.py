@@ -10,7 +10,8 @@ from typing import Final
 
 from runvisor.actors.jail.probe import probe_jail
 from runvisor.actors.jail.spec import LAYERS
-from runvisor.actors.runtime import Load, PoolSize, Probe
+from runvisor.actors.runtime import Load, PoolSize, Probe, Watch, called_off
+from runvisor.actors.settings import RuntimeSettings
 from runvisor.actors.wasm import sysroot
 from runvisor.actors.wasm.c_compiler import CCompiler
 from runvisor.actors.wasm.executions import Module, ModuleRun, Outcome, on_engine
@@ -59,14 +60,16 @@ class WasmRuntime:
             return Probe(self.name, False, detail, "pip install --force-reinstall wasmtime")
         missing = () if sysroot.find_ziglang() else (("record", _NO_COMPILER),)
         note = "; no C compiler" if missing else ""
-        return Probe(self.name, True, f"wasmtime {found}; {probe.detail}{note}", "", missing)
+        return Probe(self.name, True, f"wasmtime {found}; {probe.detail}{note}", "", missing, probe.missing_layers)
 
     def start(self) -> None:
         """See `Runtime.start`."""
         self._engines.start()
 
-    def execute(self, task: Task, variant: str, grant: Grant, on_started: Callable[[], None]) -> Result:
+    def execute(self, task: Task, variant: str, grant: Grant, watch: Watch) -> Result:
         """See `Runtime.execute`. The clock of ``timeout_s`` runs while the guest does, not while it is compiled.
+
+        Output comes in one piece, at the end; a cancellation is honoured when the engine answers.
 
         Raises:
             InvalidTask: The task is not for this variant, or its inputs do not fit the module.
@@ -83,12 +86,19 @@ class WasmRuntime:
         with self._gate:
             queue_s = time.perf_counter() - asked
             try:
-                if variant == "record":
-                    outcome, bytes_in = self._run_records(task, grant, on_started)
+                if watch.cancellation.cancelled:
+                    outcome, bytes_in = Outcome(), 0
+                elif variant == "record":
+                    outcome, bytes_in = self._run_records(task, grant, watch.started)
                 else:
-                    outcome, bytes_in = self._run_module(task, grant, on_started)
+                    outcome, bytes_in = self._run_module(task, grant, watch.started)
             except (GuestError, LimitExceeded) as error:
                 outcome, bytes_in = Outcome(error=error, was_cold=True), len(task.code)
+        for stream, data in ((1, outcome.stdout), (2, outcome.stderr)):
+            if data:
+                watch.output(stream, data)
+        if watch.cancellation.cancelled:
+            outcome = replace(outcome, value=None, error=called_off())
         return self._result(task, variant, grant, outcome, queue_s, bytes_in)
 
     def load(self) -> Load:
@@ -190,3 +200,9 @@ def _try_wasmtime() -> str:
     if not isinstance(function, wasmtime.Func) or function(store) != 42:
         raise RuntimeError("it gave a wrong answer")
     return version("wasmtime")
+
+
+def create(size: PoolSize, settings: RuntimeSettings) -> WasmRuntime:
+    """Make the runtime as the operator wants it."""
+    del settings
+    return WasmRuntime(size)

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from runvisor.actors import registry
-from runvisor.actors.runtime import PoolSize, Runtime
+from runvisor.actors.runtime import PoolSize, Runtime, Watch
 from runvisor.policies.errors import RunvisorError
 from runvisor.policies.permissions import Permissions
 from runvisor.policies.task import Task
@@ -81,7 +81,7 @@ def _try(runtime: Runtime) -> Any:
     permissions = Permissions(timeout_s=20.0)
     trust = Trust.VERIFIED if runtime.name == "ebpf" else Trust.UNTRUSTED
     task = Task(code, language, inputs() if callable(inputs) else inputs, permissions, trust, "doctor")
-    return runtime.execute(task, variant, Grant("doctor", trust, permissions), lambda: None).unwrap()
+    return runtime.execute(task, variant, Grant("doctor", trust, permissions), Watch()).unwrap()
 
 
 def _records() -> dict[str, Any]:

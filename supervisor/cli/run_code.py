@@ -12,7 +12,8 @@ import typer
 from runvisor.policies.errors import ConfigError, InvalidTask
 from runvisor.policies.language import detect
 from runvisor.policies.permissions import Permissions
-from runvisor.supervisor.cli.output import print_json, print_result, reserved_stdout
+from runvisor.supervisor.cli.live import LiveOutput
+from runvisor.supervisor.cli.output import print_json, reserved_stdout
 from runvisor.supervisor.client import AUTO, Supervisor
 
 
@@ -40,6 +41,7 @@ def run(
             "filesystem": {"read": read or [], "write": write or []},
         }
     )
+    live = LiveOutput()
     with reserved_stdout(wanted=as_json), Supervisor.start(address) as supervisor:
         result = supervisor.run(
             code,
@@ -48,11 +50,12 @@ def run(
             permissions=permissions,
             trust=trust,
             label="" if file == "-" else Path(file).name,
+            on_output=None if as_json else live,
         )
         if as_json:
             print_json(result.to_document())
         else:
-            print_result(result)
+            live.finish(result)
             if explain and result.decision is not None:
                 typer.echo(result.decision.explain(), err=True)
     raise typer.Exit(result.error.exit_status if result.error else 0)

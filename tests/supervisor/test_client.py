@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from runvisor.actors.jail.probe import probe_jail
 from runvisor.policies import errors
 from runvisor.policies.audit import verify
 from runvisor.policies.permissions import Network, Permissions
+from runvisor.policies.result import Result
 from runvisor.policies.task import Task
 from runvisor.policies.trust import Trust
 from runvisor.supervisor.client import Supervisor
+from runvisor.supervisor.execution import Call, Output
 
 pytestmark = [
     pytest.mark.root,
@@ -158,12 +161,146 @@ def test_a_task_that_had_started_is_not_run_twice(supervisor: Supervisor) -> Non
     endless = Task("while (true) {}", "javascript", permissions=Permissions(timeout_s=20.0))
     starts: list[int] = []
 
-    def kill_its_pool() -> None:
+    def kill_its_pool(event: dict[str, Any]) -> None:
         starts.append(active(supervisor, "v8")["pid"])
         os.kill(starts[-1], signal.SIGKILL)
 
     with pytest.raises(errors.WorkerCrashed) as caught:
-        supervisor._handle.run(endless, on_started=kill_its_pool)
+        supervisor._handle.run(endless, on_event=kill_its_pool)
     assert caught.value.details["started"] is True
     assert len(starts) == 1
     assert supervisor.run("1", "javascript").value == 1
+
+
+# Output, calling off, large inputs
+
+ENDLESS = "print('ready', flush=True)\nwhile True: pass"
+MINUTE = {"timeout_s": 60}
+
+
+def test_on_output_is_called_with_what_is_printed(supervisor: Supervisor) -> None:
+    seen: list[Output] = []
+    result = supervisor.run("import sys\nprint('a')\nprint('b', file=sys.stderr)", "python", on_output=seen.append)
+    for stream, text in (("stdout", result.stdout), ("stderr", result.stderr)):
+        assert "".join(output.text for output in seen if output.stream == stream) == text != ""
+
+
+def test_a_listener_that_raises_calls_the_task_off(supervisor: Supervisor) -> None:
+    def fail(output: Output) -> None:
+        raise OSError("the listener's own")
+
+    with pytest.raises(OSError, match="the listener's own"):
+        supervisor.run(ENDLESS, "python", permissions=MINUTE, on_output=fail, label="broken-off")
+    assert wait_for_ending(supervisor, "broken-off") == "Cancelled"
+
+
+def wait_for_ending(supervisor: Supervisor, label: str) -> str:
+    """Return what the log says an execution ended with; the log gives no event to wait for."""
+    for _ in range(1000):
+        for record in audit_records(supervisor):
+            if record["action"] == "execute" and record["details"].get("label") == label:
+                return str(record["details"]["error"])
+        threading.Event().wait(0.02)
+    pytest.fail("it never ended")
+
+
+def test_a_stream_yields_output_then_the_result(supervisor: Supervisor) -> None:
+    *outputs, result = supervisor.stream("for n in range(3): print(n)\n7", "python")
+    assert isinstance(result, Result)
+    assert result.value == 7
+    assert "".join(output.text for output in outputs if isinstance(output, Output)) == "0\n1\n2\n"
+
+
+def test_a_stream_that_is_left_early_calls_its_task_off(supervisor: Supervisor) -> None:
+    for event in supervisor.stream(ENDLESS, "python", permissions=MINUTE, label="left-early"):
+        assert isinstance(event, Output)
+        break
+    assert wait_for_ending(supervisor, "left-early") == "Cancelled"
+
+
+def test_a_stream_raises_what_run_would(supervisor: Supervisor) -> None:
+    with pytest.raises(errors.UnknownLanguage):
+        list(supervisor.stream("1", "klingon"))
+    with pytest.raises(errors.CapabilityDenied):
+        list(supervisor.stream("1", "python", permissions={"network": {"allowed_hosts": ["example.com"]}}))
+
+
+def test_an_execution_can_be_waited_for_and_called_off(supervisor: Supervisor) -> None:
+    quick = supervisor.submit("1 + 1", "python")
+    assert quick.result(30).value == 2
+    assert quick.done()
+    quick.cancel()  # harmless
+    ready = threading.Event()
+    endless = supervisor.submit(ENDLESS, "python", permissions=MINUTE, on_output=lambda output: ready.set())
+    assert ready.wait(30)
+    with pytest.raises(TimeoutError):
+        endless.result(0.01)
+    endless.cancel()
+    result = endless.result(30)
+    assert isinstance(result.error, errors.Cancelled)
+    assert result.stdout == "ready\n"
+
+
+def test_what_is_called_off_before_it_began_is_never_sent(supervisor: Supervisor) -> None:
+    call = Call()
+    call.cancel()
+    with pytest.raises(errors.Cancelled):
+        supervisor._handle.run(Task("1", "python"), call=call)
+
+
+def test_the_async_twins_stream_and_call_off(supervisor: Supervisor) -> None:
+    async def use() -> tuple[str, Any]:
+        text = ""
+        async for event in supervisor.astream("print('a'); print('b'); 5", "python"):
+            if isinstance(event, Output):
+                text += event.text
+            else:
+                value = event.value
+        running = asyncio.create_task(supervisor.arun(ENDLESS, "python", permissions=MINUTE, label="awaited"))
+        await asyncio.sleep(0)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        return text, value
+
+    assert asyncio.run(use()) == ("a\nb\n", 5)
+
+
+def test_closing_a_client_calls_off_what_it_began(supervisor: Supervisor) -> None:
+    ready = threading.Event()
+    with Supervisor.start(principal="hasty") as hasty:
+        execution = hasty.submit(ENDLESS, "python", permissions=MINUTE, on_output=lambda output: ready.set())
+        assert ready.wait(30)
+    assert isinstance(execution.result(0).error, errors.Cancelled)
+
+
+def test_a_shared_value_is_an_input_of_many_executions(supervisor: Supervisor) -> None:
+    table = np.arange(100_000, dtype="f8").reshape(100, 1000)
+    with supervisor.share(table) as shared:
+        code = "[float(inputs['table'].sum()), inputs['n'], inputs['table'].flags.writeable]"
+        results = list(supervisor.map(code, ({"table": shared, "n": n} for n in range(3)), "python"))
+        assert [result.unwrap() for result in results] == [[float(table.sum()), n, False] for n in range(3)]
+        with supervisor.session("python") as session:
+            assert session.run("inputs.shape[1]", shared).unwrap() == 1000
+            assert session.run("float(inputs[0, 5])", shared).unwrap() == 5.0
+            with pytest.raises(errors.ConfigError, match="too large to keep"):
+                session.checkpoint()
+    with pytest.raises(errors.ConfigError, match="closed"):
+        supervisor.run("1", "python", inputs=shared)
+
+
+def test_a_shared_value_reaches_javascript_too(supervisor: Supervisor) -> None:
+    with supervisor.share(np.arange(20_000, dtype="i4")) as shared:
+        code = "inputs.reduce((a, b) => a + b, 0)"
+        assert supervisor.run(code, "javascript", inputs=shared).unwrap() == 199_990_000
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_large_inputs_keep_their_shape_and_order(supervisor: Supervisor, order: Any) -> None:
+    array = np.asarray(np.random.default_rng(2).random((300, 400)), order=order)
+    result = supervisor.run(
+        "[inputs['a'].shape, inputs['a'].flags.f_contiguous, float(inputs['a'][7, 9]), len(inputs['b'])]",
+        "python",
+        inputs={"a": array, "b": bytes(200_000)},
+    )
+    assert result.unwrap() == [[300, 400], order == "F", float(array[7, 9]), 200_000]

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import select
 import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from runvisor.actors.cancellation import Cancellation
+from runvisor.actors.channel.base import Answers
 from runvisor.actors.channel.frames import FrameSocket, Message
 from runvisor.actors.channel.unix import UnixChannel, UnixServer
 from runvisor.policies.errors import ProtocolError
 
 
-def echo(request: Message, emit: object) -> None:
-    assert callable(emit)
-    emit({"op": "echo", "request": request})
+def echo(request: Message, answers: Answers, shared: Sequence[int]) -> None:
+    answers.send({"op": "echo", "request": request})
 
 
 @pytest.fixture
@@ -81,4 +85,127 @@ def test_a_message_too_large_to_send_is_an_error_before_a_byte_is_sent() -> None
 def test_closing_removes_the_folder(server: UnixServer) -> None:
     server.close()
     assert not Path(server.path).parent.exists()
+    server.close()
+
+
+# Output and hang-ups
+
+
+def connected(server: UnixServer) -> FrameSocket:
+    raw = socket.socket(socket.AF_UNIX)
+    raw.connect(str(server.path))
+    peer = FrameSocket(raw)
+    assert peer.receive() == {"op": "hello", "nonce": "the-nonce"}
+    return peer
+
+
+@pytest.mark.parametrize("half", [True, False], ids=["half closed", "closed"])
+def test_a_client_that_hangs_up_calls_off_what_runs_for_it(half: bool) -> None:
+    called_off = threading.Event()
+
+    def wait(request: Message, answers: Answers, shared: Sequence[int]) -> None:
+        with Cancellation() as cancellation, answers.cancel_when_gone(cancellation):
+            answers.send({"op": "started"})
+            assert select.select([cancellation.fileno()], [], [], 20)[0]
+            called_off.set()
+
+    server = UnixServer(wait, "the-nonce")
+    peer = connected(server)
+    peer.send({"op": "x"})
+    assert peer.receive() == {"op": "started"}
+    assert not called_off.is_set()
+    if half:
+        peer._socket.shutdown(socket.SHUT_WR)
+    else:
+        peer.close()
+    assert called_off.wait(20)
+    peer.close()
+    server.close()
+
+
+def test_a_client_that_stays_is_not_called_off_by_another_that_goes() -> None:
+    release = threading.Event()
+    states: list[bool] = []
+
+    def wait(request: Message, answers: Answers, shared: Sequence[int]) -> None:
+        with Cancellation() as cancellation, answers.cancel_when_gone(cancellation):
+            answers.send({"op": "started"})
+            if request["op"] == "stay":
+                assert release.wait(20)
+                states.append(cancellation.cancelled)
+            else:
+                assert select.select([cancellation.fileno()], [], [], 20)[0]
+                release.set()
+        answers.send({"op": "done"})
+
+    server = UnixServer(wait, "the-nonce")
+    stays, goes = connected(server), connected(server)
+    for peer, op in ((stays, "stay"), (goes, "go")):
+        peer.send({"op": op})
+        assert peer.receive() == {"op": "started"}
+    goes.close()
+    assert stays.receive() == {"op": "done"}
+    assert states == [False]
+    stays.close()
+    server.close()
+
+
+def test_offers_never_wait_for_a_client_that_does_not_read_and_nothing_is_torn() -> None:
+    flooded = threading.Event()
+    taken: list[int] = []
+
+    def flood(request: Message, answers: Answers, shared: Sequence[int]) -> None:
+        numbers = itertools.count()
+        while answers.offer(lambda: {"op": "output", "number": next(numbers), "body": "x" * 50_000}):
+            pass
+        taken.append(next(numbers))
+        flooded.set()
+        answers.send({"op": "result"})
+
+    server = UnixServer(flood, "the-nonce")
+    peer = connected(server)
+    peer.send({"op": "x"})
+    assert flooded.wait(20), "it waited for the client"
+    numbers = []
+    while (message := peer.receive()) is not None and message["op"] == "output":
+        numbers.append(message["number"])
+    assert message == {"op": "result"}
+    assert numbers == list(range(taken[0]))
+    peer.close()
+    server.close()
+
+
+def test_a_client_that_takes_no_answer_is_given_up() -> None:
+    ended = threading.Event()
+
+    def reply(request: Message, answers: Answers, shared: Sequence[int]) -> None:
+        try:
+            answers.send({"op": "result", "body": "x" * 8_000_000})
+        except TimeoutError:
+            ended.set()
+            raise
+
+    server = UnixServer(reply, "the-nonce", stalled_s=0.1)
+    peer = connected(server)
+    peer.send({"op": "x"})
+    assert ended.wait(20)
+    peer.close()
+    server.close()
+
+
+def test_a_listener_that_raises_ends_its_connection_and_not_the_channel() -> None:
+    def events(request: Message, answers: Answers, shared: Sequence[int]) -> None:
+        answers.send({"op": "started"})
+        answers.send({"op": "result"})
+
+    server = UnixServer(events, "the-nonce")
+    channel = UnixChannel(str(server.path), "the-nonce")
+
+    def fail(event: Message) -> None:
+        raise OSError("the listener's own")
+
+    with pytest.raises(OSError, match="the listener's own"):
+        channel.request({"op": "x"}, fail)
+    assert channel.request({"op": "x"}) == {"op": "result"}
+    channel.close()
     server.close()

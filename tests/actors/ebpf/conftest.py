@@ -10,7 +10,7 @@ import pytest
 
 from runvisor.actors.ebpf.probe import probe_ebpf
 from runvisor.actors.ebpf.runtime import EbpfRuntime
-from runvisor.actors.runtime import PoolSize
+from runvisor.actors.runtime import PoolSize, Watch
 from runvisor.policies.permissions import Permissions
 from runvisor.policies.result import Result
 from runvisor.policies.task import Task
@@ -39,7 +39,7 @@ class Asker:
         if state is not None:
             inputs["state"] = state
         grant = Grant(principal, trust, Permissions(**permissions))
-        return self.runtime.execute(Task(source, "c-record", inputs), "record", grant, lambda: None)
+        return self.runtime.execute(Task(source, "c-record", inputs), "record", grant, Watch())
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import pytest
 
 from runvisor.actors.ebpf import loaded
 from runvisor.actors.ebpf.runtime import EbpfRuntime
-from runvisor.actors.runtime import PoolSize
+from runvisor.actors.runtime import PoolSize, Watch
 from runvisor.policies.errors import (
     GuestSyntaxError,
     MemoryLimitExceeded,
@@ -154,7 +154,7 @@ def test_an_executor_that_dies_in_a_task_is_a_crash_that_had_started(own: tuple[
     ask(GOOD).unwrap()
     task = Task(GOOD, "c-record", {"records": np.zeros(2, EVENT)})
     with pytest.raises(WorkerCrashed) as caught:
-        runtime.execute(task, "record", GRANT, lambda: os.kill(pids(runtime)[0], signal.SIGKILL))
+        runtime.execute(task, "record", GRANT, Watch(lambda: os.kill(pids(runtime)[0], signal.SIGKILL)))
     assert caught.value.details == {"started": True}
     assert ask(GOOD).ok
 

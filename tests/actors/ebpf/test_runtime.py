@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from runvisor.actors.cancellation import Cancellation
 from runvisor.actors.ebpf import probe
 from runvisor.actors.ebpf import runtime as runtime_module
 from runvisor.actors.ebpf.runtime import EbpfRuntime
+from runvisor.actors.runtime import Watch
 from runvisor.policies.errors import (
+    Cancelled,
     GuestSyntaxError,
     InvalidTask,
     MemoryLimitExceeded,
@@ -97,7 +100,7 @@ def test_records_beyond_the_memory_limit_are_refused_before_anything_starts(runt
     for count, fits in ((999, True), (1001, False)):
         task = Task(GOOD, "c-record", {"records": np.zeros(count, EVENT)})
         started.clear()
-        result = runtime.execute(task, "record", grant, lambda: started.append(True))
+        result = runtime.execute(task, "record", grant, Watch(lambda: started.append(True)))
         assert result.ok is fits
         assert len(started) == fits
     assert isinstance(result.error, MemoryLimitExceeded)
@@ -120,7 +123,7 @@ def test_a_value_beyond_the_output_limit_is_refused(ask: Ask) -> None:
 @pytest.mark.kernel
 def test_a_value_that_cannot_fit_is_refused_before_anything_starts(runtime: EbpfRuntime) -> None:
     task = Task(function("s->xs[0] = 1;", "u8 xs[2000000];"), "c-record", {"records": np.zeros(2, EVENT)})
-    result = runtime.execute(task, "record", GRANT, lambda: pytest.fail("it started"))
+    result = runtime.execute(task, "record", GRANT, Watch(lambda: pytest.fail("it started")))
     assert isinstance(result.error, OutputLimitExceeded)
 
 
@@ -148,8 +151,26 @@ def test_on_started_is_called_once_cold_and_warm(runtime: EbpfRuntime) -> None:
     for _ in range(2):
         calls: list[bool] = []
         task = Task(source, "c-record", {"records": np.zeros(2, EVENT)})
-        runtime.execute(task, "record", GRANT, lambda calls=calls: calls.append(True)).unwrap()
+        runtime.execute(task, "record", GRANT, Watch(lambda calls=calls: calls.append(True))).unwrap()
         assert calls == [True]
+
+
+@pytest.mark.kernel
+def test_a_cancelled_task_is_said_to_be_before_it_starts_and_after(runtime: EbpfRuntime) -> None:
+    task = Task(GOOD, "c-record", {"records": np.zeros(2, EVENT)})
+    for early in (True, False):
+        cancellation = Cancellation()
+        started: list[bool] = []
+
+        def start(started: list[bool] = started, cancellation: Cancellation = cancellation) -> None:
+            started.append(True)
+            cancellation.cancel()
+
+        if early:
+            cancellation.cancel()
+        result = runtime.execute(task, "record", GRANT, Watch(start, cancellation=cancellation))
+        assert isinstance(result.error, Cancelled)
+        assert bool(started) is not early
 
 
 @pytest.mark.kernel
@@ -190,7 +211,7 @@ def test_a_program_that_stayed_loaded_is_said_to_be_shared_with_its_earlier_runs
 def test_what_was_narrowed_is_in_the_result(runtime: EbpfRuntime) -> None:
     grant = Grant("alice", Trust.VERIFIED, Permissions(), ("timeout_s: 9999 is more than 600.0",))
     task = Task(GOOD, "c-record", {"records": np.zeros(2, EVENT)})
-    assert runtime.execute(task, "record", grant, lambda: None).isolation.narrowed == grant.narrowed
+    assert runtime.execute(task, "record", grant, Watch()).isolation.narrowed == grant.narrowed
 
 
 @pytest.mark.kernel
@@ -210,7 +231,7 @@ def test_a_task_that_does_not_fit_is_refused(
     runtime: EbpfRuntime, source: str, language: str, variant: str, inputs: Any
 ) -> None:
     with pytest.raises(InvalidTask):
-        runtime.execute(Task(source, language, inputs), variant, GRANT, lambda: None)
+        runtime.execute(Task(source, language, inputs), variant, GRANT, Watch())
 
 
 @pytest.mark.kernel

@@ -101,7 +101,7 @@ def test_a_cell_that_ignores_interrupts_ends_at_its_deadline_with_the_session(pa
         ("hog = bytearray(400 << 20)", errors.MemoryLimitExceeded),
         ("os._exit(3)", errors.GuestException),
         ("os.kill(1, 11)\nimport ctypes; ctypes.string_at(0)", errors.GuestCrashed),
-        ("channel.close()", errors.GuestCrashed),
+        ("channel.close()\nwhile True: pass", errors.GuestCrashed),
         ("channel._socket.sendall(b'\\xff' * 8)", errors.OutputLimitExceeded),
     ],
     ids=["time", "output", "memory", "exit", "crash", "closed channel", "noise"],

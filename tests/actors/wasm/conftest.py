@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from runvisor.actors.jail.probe import probe_jail
-from runvisor.actors.runtime import PoolSize
+from runvisor.actors.runtime import PoolSize, Watch
 from runvisor.actors.wasm import sysroot
 from runvisor.actors.wasm.runtime import WasmRuntime
 from runvisor.policies.permissions import Permissions
@@ -32,7 +32,7 @@ def runtime() -> Iterator[WasmRuntime]:
 def run_on(runtime: WasmRuntime, task: Task, principal: str = "tester", variant: str = "module") -> Result:
     started: list[None] = []
     grant = Grant(principal, Trust.UNTRUSTED, task.permissions)
-    result = runtime.execute(task, variant, grant, lambda: started.append(None))
+    result = runtime.execute(task, variant, grant, Watch(lambda: started.append(None)))
     assert len(started) <= 1
     return result
 

@@ -11,12 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runvisor.actors.runtime import PoolSize
+from runvisor.actors.runtime import PoolSize, Watch
 from runvisor.actors.wasm.runtime import WasmRuntime
 from runvisor.policies import errors
 from runvisor.policies.permissions import KiB, MiB, Permissions
 from runvisor.policies.task import Task
 from runvisor.policies.trust import Grant, Trust
+from tests.actors.executing import Heard
 from tests.actors.wasm.conftest import Run, run_on
 
 pytestmark = pytest.mark.root
@@ -327,18 +328,41 @@ def test_a_full_runtime_makes_callers_wait_and_then_says_so() -> None:
         began = threading.Event()
         busy = threading.Thread(
             target=runtime.execute,
-            args=(Task(f"(module {SPIN})", "wat", None, permissions), "module", grant, began.set),
+            args=(Task(f"(module {SPIN})", "wat", None, permissions), "module", grant, Watch(began.set)),
         )
         busy.start()
         assert began.wait(20)
         assert (runtime.load().busy, runtime.load().idle) == (1, 0)
         with pytest.raises(errors.PoolExhausted):
-            runtime.execute(Task(f"(module {ADD})", "wat", [1, 2]), "module", grant, lambda: None)
+            runtime.execute(Task(f"(module {ADD})", "wat", [1, 2]), "module", grant, Watch())
         busy.join()
         assert runtime.load().busy == 0
     finally:
         runtime.close()
         runtime.close()
+
+
+def test_a_cancelled_task_is_said_to_be_and_an_early_word_keeps_it_from_running(runtime: WasmRuntime) -> None:
+    for early in (True, False):
+        heard = Heard()
+        watch = heard.watch if early else Watch(heard.watch.cancellation.cancel, cancellation=heard.watch.cancellation)
+        if early:
+            heard.watch.cancellation.cancel()
+        permissions = Permissions()
+        grant = Grant("tester", Trust.UNTRUSTED, permissions)
+        result = runtime.execute(Task(f"(module {ADD})", "wat", [1, 2], permissions), "module", grant, watch)
+        assert isinstance(result.error, errors.Cancelled)
+        assert result.value is None
+        assert heard.starts == 0
+
+
+def test_output_is_heard_at_the_end_in_one_piece(runtime: WasmRuntime) -> None:
+    heard = Heard()
+    code = f'(module {WRITE} (func (export "_start") (call $put) (call $put)))'
+    grant = Grant("tester", Trust.UNTRUSTED, Permissions())
+    result = runtime.execute(Task(code, "wat"), "module", grant, heard.watch)
+    assert result.stdout == "[1,2][1,2]"
+    assert heard.events == [(1, b"[1,2][1,2]")]
 
 
 def test_small_memory_is_enough_for_a_small_module(wat: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -14,8 +15,10 @@ import pytest
 
 from runvisor.actors.jail.probe import probe_jail
 from runvisor.supervisor.cli import main
+from runvisor.supervisor.cli.live import LiveOutput
 from runvisor.supervisor.cli.output import visible
 from runvisor.supervisor.client import Supervisor
+from runvisor.supervisor.execution import Output
 
 pytestmark = [
     pytest.mark.root,
@@ -53,6 +56,47 @@ def test_run_prints_the_guests_output_then_its_value(command: Command, tmp_path:
     status, out, err = command("run", str(file))
     assert (status, out) == (0, "hello\n[0, 1, 4]\n")
     assert "python/native" in err
+
+
+def test_output_is_printed_while_the_guest_runs_and_only_once(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "task.py"
+    file.write_text("import sys\nprint('one', end='')\nprint('odd', file=sys.stderr)\n2\n")
+    status, out, err = command("run", str(file))
+    assert (status, out) == (0, "one\n2\n")
+    assert err.count("odd") == 1
+
+
+def test_ctrl_c_calls_the_task_off_and_exits_as_a_shell_expects(
+    command: Command, tmp_path: Path, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "task.py"
+    file.write_text("print('ready', flush=True)\nwhile True: pass\n")
+
+    def interrupt(live: LiveOutput, output: Output) -> None:
+        raise KeyboardInterrupt  # as Python does when the signal comes while it waits for output
+
+    monkeypatch.setattr(LiveOutput, "__call__", interrupt)
+    assert command("run", str(file), "--timeout", "100")[0] == 130
+    assert supervisor.run("1", "python").value == 1
+
+
+def test_a_session_runs_cells_from_standard_input_and_goes_on_from_its_checkpoint(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = tmp_path / "book.json"
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n = 20\nprint('set')\n\nn + 1\n"))
+    status, out, err = command("session", "python", "--save", str(saved))
+    assert (status, out) == (0, "set\n21\n"), err
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n + 2\n\n1 / 0\n"))
+    status, out, _ = command("session", "--restore", str(saved), "--json")
+    first, second = map(json.loads, out.splitlines())
+    assert (status, first["value"], second["error"]["type"]) == (1, 22, "GuestException")
+
+
+def test_a_file_that_is_no_checkpoint_is_bad_use(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "book.json"
+    file.write_text("[")
+    assert command("session", "--restore", str(file))[0] == 2
 
 
 def test_run_as_json_gives_one_document_with_every_part(command: Command, tmp_path: Path) -> None:

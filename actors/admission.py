@@ -1,0 +1,163 @@
+"""Who asks, and what they may have: the checks that every request to a pool goes through."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from runvisor.actors.audit_log import AuditLog
+from runvisor.actors.channel.frames import Message
+from runvisor.policies.authority import Authority
+from runvisor.policies.errors import IsolationUnavailable, PolicyError, ProtocolError
+from runvisor.policies.result import Result
+from runvisor.policies.scheduling.arms import ARMS, Arm, exclusion
+from runvisor.policies.task import Task
+from runvisor.policies.trust import Grant, Trust, resolve_grant
+
+_MAX_KNOWN_TOKENS: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A task that may run."""
+
+    task: Task
+    grant: Grant
+    arm: Arm
+
+    def subject(self) -> dict[str, Any]:
+        """Return what the audit log says of it."""
+        code = self.task.code.encode() if isinstance(self.task.code, str) else self.task.code
+        return {
+            "code_sha256": hashlib.sha256(code).hexdigest(),
+            "language": self.task.language,
+            "label": self.task.label,
+            "arm": self.arm.name,
+            "trust": self.grant.trust.label,
+            "narrowed": list(self.grant.narrowed),
+        }
+
+
+def ending(result: Result) -> dict[str, Any]:
+    """Return what the audit log says of how an execution ended."""
+    return {"error": type(result.error).__name__ if result.error else None, "wall_s": result.usage.wall_s}
+
+
+class Admission:
+    """Believes nothing in a request except the sealed authority. Safe from many threads.
+
+    Args:
+        runtime: The name of the pool's runtime.
+        key: What authorities are sealed with.
+        audit: Where denials are recorded.
+        allow_untrusted_bpf: The operator lets untrusted programs into the kernel.
+        missing_layers: Layers for want of which untrusted code is refused.
+    """
+
+    def __init__(
+        self,
+        runtime: str,
+        key: bytes,
+        audit: AuditLog,
+        *,
+        allow_untrusted_bpf: bool = False,
+        missing_layers: tuple[str, ...] = (),
+    ) -> None:
+        self._missing_layers = missing_layers
+        self._runtime = runtime
+        self._key = key
+        self._audit = audit
+        self._allow_untrusted_bpf = allow_untrusted_bpf
+        self._known: dict[bytes, Authority] = {}
+        self._known_lock = threading.Lock()
+
+    def admit(self, request: Message) -> Admitted:
+        """Compute what a request's task is granted, or refuse it and record that.
+
+        Args:
+            request: With ``authority``, ``task``, ``variant`` and ``on_excess``.
+
+        Raises:
+            PolicyError: It asks for more than it may have, or this pool may not run it.
+            ProtocolError: It is malformed.
+        """
+        with self._recorded() as who:
+            authority = who.authority = self._authority(request.get("authority"))
+            task = Task.from_wire(_mapping(request.get("task")))
+            grant = resolve_grant(
+                task.permissions,
+                task.trust,
+                principal=authority.principal,
+                trust_ceiling=authority.trust,
+                permission_ceiling=authority.permissions,
+                on_excess="narrow" if request.get("on_excess") == "narrow" else "refuse",
+            )
+            arm = self._arm(request.get("variant"))
+            reason = exclusion(arm, task.language, grant, {}, allow_untrusted_bpf=self._allow_untrusted_bpf)
+            if reason is not None:
+                raise PolicyError(f"{arm.name} may not run this task: {reason}", self._runtime)
+            if grant.trust is Trust.UNTRUSTED and self._missing_layers:
+                raise IsolationUnavailable(
+                    f"untrusted code would run here without: {', '.join(self._missing_layers)}",
+                    self._runtime,
+                    "run as root or allow user namespaces; else the operator may set accept_weak_isolation",
+                )
+            return Admitted(task, grant, arm)
+
+    def principal(self, request: Message) -> str:
+        """Return on whose behalf a request comes, or refuse it and record that.
+
+        Raises:
+            PolicyError: Its authority is forged or has expired.
+            ProtocolError: It bears none.
+        """
+        with self._recorded():
+            return self._authority(request.get("authority")).principal
+
+    @contextmanager
+    def _recorded(self) -> Iterator[_Asker]:
+        asker = _Asker()
+        try:
+            yield asker
+        except (PolicyError, ProtocolError) as error:
+            principal = asker.authority.principal if asker.authority is not None else "unknown"
+            self._audit.append("denial", type(error).__name__, principal, {"what": str(error)})
+            raise
+
+    def _authority(self, token: object) -> Authority:
+        if not isinstance(token, bytes):
+            raise ProtocolError("the request bears no authority", "authority")
+        now = time.time()
+        known = self._known.get(token)
+        if known is not None and now < known.expires_at:
+            return known
+        authority = Authority.unseal(token, self._key, now=now)
+        with self._known_lock:
+            if len(self._known) >= _MAX_KNOWN_TOKENS:
+                self._known.clear()
+            self._known[token] = authority
+        return authority
+
+    def _arm(self, variant: object) -> Arm:
+        for arm in ARMS:
+            if arm.runtime == self._runtime and arm.variant == variant:
+                return arm
+        raise ProtocolError(f"{self._runtime} has no variant {variant!r}")
+
+
+@dataclass(slots=True)
+class _Asker:
+    """Who asks, as far as that is known yet."""
+
+    authority: Authority | None = None
+
+
+def _mapping(data: object) -> Mapping[str, Any]:
+    if not isinstance(data, dict):
+        raise ProtocolError("the request holds no task")
+    return data

@@ -1,0 +1,1 @@
+"""Thirteen numeric kernels as a user would write them, in plain Python."""

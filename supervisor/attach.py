@@ -1,0 +1,77 @@
+"""How a client comes to Ray and to the supervisor there."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from typing import Any, Final
+
+import ray
+from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+from ray.exceptions import RayError
+
+from runvisor.policies.errors import ConfigError
+from runvisor.supervisor.actor import NAME, NAMESPACE, SupervisorActor, SupervisorOptions
+
+_EMBEDDED_RAY: Final = {
+    # Ray would run workers, and so every sandbox, at nice 15.
+    "RAY_worker_niceness": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+def connect(address: str | None) -> bool:
+    """Make sure that this process is on Ray; say whether it was us who put it there.
+
+    Args:
+        address: A Ray address, or None for a Ray of this process.
+
+    Raises:
+        ConfigError: No Ray cluster answers there.
+    """
+    if ray.is_initialized():
+        return False
+    for name, value in _EMBEDDED_RAY.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    if address is not None:
+        # Ray's own commands do this; its driver, told an address, does not and is turned away.
+        maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+    try:
+        ray.init(
+            address=address or "local",
+            namespace=NAMESPACE,
+            include_dashboard=False if address is None else None,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=False,
+        )
+    except (ConnectionError, RayError) as error:
+        raise ConfigError(f"no Ray cluster at {address}: {error}", "address", "start one, or leave it out") from None
+    return True
+
+
+def supervisor_actor(options: SupervisorOptions, *, shared: bool) -> tuple[Any, bool]:
+    """Return the supervisor actor, and whether it was made now.
+
+    Args:
+        options: The operator's decisions, if it is made.
+        shared: It outlives its maker and is restarted by Ray.
+    """
+    with contextlib.suppress(ValueError):
+        return ray.get_actor(NAME, namespace=NAMESPACE), False
+    actor = (
+        ray.remote(SupervisorActor)
+        .options(
+            name=NAME,
+            namespace=NAMESPACE,
+            lifetime="detached" if shared else None,
+            get_if_exists=True,
+            num_cpus=0,
+            max_concurrency=1000,
+            max_restarts=-1 if shared else 0,
+        )
+        .remote(options)
+    )
+    return actor, True
