@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Iterable, Mapping
 
 from runvisor.actors.jail.runtime import JailedRuntime
 from runvisor.actors.jail.spec import JailSpec
+from runvisor.actors.python.profiles import PROFILES, PythonProfile, elsewhere
 from runvisor.actors.runtime import PoolSize
-
-PROFILES: Final[Mapping[str, tuple[str, ...]]] = {
-    "bare": (),
-    "science": (
-        "numpy",
-        "pandas",
-        "sklearn.linear_model",
-        "sklearn.ensemble",
-        "sklearn.preprocessing",
-        "sklearn.datasets",
-        "sklearn.model_selection",
-        "sklearn.metrics",
-        "sklearn.cluster",
-        "sklearn.decomposition",
-        "sklearn.pipeline",
-        "matplotlib.pyplot",
-    ),
-}
-"""Packages that are imported before a task arrives, by profile."""
+from runvisor.actors.settings import RuntimeSettings
+from runvisor.policies.errors import ConfigError
 
 
 class PythonRuntime(JailedRuntime):
@@ -34,9 +17,58 @@ class PythonRuntime(JailedRuntime):
 
     Args:
         size: How many instances to keep.
-        profile: A name of `PROFILES`.
+        profile: What the zygote preloads: one of your own, or a name of `PROFILES`.
+        others: Profiles that run beside this one; an import that fails here names the one that has it.
+        hosts: The operator's table of pinned hosts.
+
+    Raises:
+        ConfigError: There is no such profile, or its virtual environment cannot be used.
     """
 
-    def __init__(self, size: PoolSize | None = None, profile: str = "science") -> None:
-        spec = JailSpec("python", "runvisor.actors.python.guest", options={"modules": list(PROFILES[profile])})
-        super().__init__("python", spec, size or PoolSize())
+    def __init__(
+        self,
+        size: PoolSize | None = None,
+        profile: str | PythonProfile = "science",
+        others: Iterable[PythonProfile] = (),
+        *,
+        hosts: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__("python", spec_of(_named(profile), others), size or PoolSize(), hosts)
+
+
+def spec_of(profile: PythonProfile, others: Iterable[PythonProfile] = ()) -> JailSpec:
+    """Return the jail of a profile's zygote.
+
+    Args:
+        profile: What it preloads.
+        others: Profiles that run beside it.
+
+    Example:
+        >>> spec_of(PROFILES["bare"]).options["modules"]
+        []
+    """
+    site = profile.site_packages()
+    return JailSpec(
+        "python" if profile.name == "science" else f"python-{profile.name}",
+        "runvisor.actors.python.guest",
+        options={
+            "modules": list(profile.packages),
+            "required": PROFILES.get(profile.name) != profile,
+            "site": list(site),
+            "elsewhere": elsewhere(profile, others),
+        },
+        readable=site,
+    )
+
+
+def _named(profile: str | PythonProfile) -> PythonProfile:
+    if isinstance(profile, PythonProfile):
+        return profile
+    if profile not in PROFILES:
+        raise ConfigError(f"there is no profile {profile!r}", "profile", f"choose one of {', '.join(PROFILES)}")
+    return PROFILES[profile]
+
+
+def create(size: PoolSize, settings: RuntimeSettings) -> PythonRuntime:
+    """Make the runtime as the operator wants it."""
+    return PythonRuntime(size, settings.python_profile, hosts=settings.hosts)

@@ -1,4 +1,4 @@
-"""Python source as a task: its value, and errors that speak of the user's lines only."""
+"""Python source as a task or a cell: parsed once, run in a namespace, its value found."""
 
 from __future__ import annotations
 
@@ -10,23 +10,34 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import Any, Final
 
+from runvisor.actors.python.coroutines import Coroutines
 from runvisor.policies.errors import GuestSyntaxError
 
-_MAX_FRAMES: Final = 50
+_FLAGS: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+_MAGIC: Final = ("%", "!", "?")
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
     """Parsed source, with its last expression apart."""
 
-    body: CodeType
+    body: CodeType | None
     last: CodeType | None
     calls_main: bool
     """The source calls ``main`` itself, so nobody else does."""
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a program came to."""
+
+    value: Any
+    is_last_expression: bool
+    """The value is that of the last expression: what a notebook would show."""
+
+
 def parse(code: str, filename: str) -> Program:
-    r"""Compile source.
+    r"""Compile source; ``await`` may stand at its top level.
 
     Args:
         code: Python source.
@@ -36,27 +47,52 @@ def parse(code: str, filename: str) -> Program:
         GuestSyntaxError: It does not compile; ``where`` is ``line:column``.
 
     Example:
-        >>> run(parse("x = 20\nx * 2", "<task>"), {}, None)
+        >>> run(parse("x = 20\nx * 2", "<task>"), {}, None, Coroutines()).value
         40
     """
     linecache.cache[filename] = (len(code), None, code.splitlines(keepends=True), filename)
     try:
-        tree = ast.parse(code, filename)
-        calls_main = _calls_main(tree)
+        # Without dont_inherit, the source would get this module's own __future__ imports.
+        tree: Any = compile(code, filename, "exec", _FLAGS | ast.PyCF_ONLY_AST, dont_inherit=True)
+        calls_main = "main" in code and _calls_main(tree)
+        body: CodeType | None = None
         last: CodeType | None = None
         if tree.body and isinstance(tree.body[-1], ast.Expr):
-            expression = ast.Expression(tree.body.pop().value)  # type: ignore[attr-defined]
-            last = compile(expression, filename, "eval")
-        return Program(compile(tree, filename, "exec"), last, calls_main)
+            expression = ast.Expression(tree.body.pop().value)
+            last = compile(expression, filename, "eval", _FLAGS | _future_flags(tree), dont_inherit=True)
+        if tree.body:
+            body = compile(tree, filename, "exec", _FLAGS, dont_inherit=True)
+        return Program(body, last, calls_main)
     except SyntaxError as error:
-        text = (error.text or "").strip()
-        raise GuestSyntaxError(
-            f"{type(error).__name__}: {error.msg}",
-            f"{error.lineno or 1}:{error.offset or 1}",
-            f"the line reads: {text}" if text else "",
-        ) from None
+        raise _syntax_error(error, code) from None
     except (ValueError, RecursionError, OverflowError) as error:
         raise GuestSyntaxError(f"the source cannot be compiled: {error}", "1:1") from None
+
+
+def _future_flags(tree: ast.Module) -> int:
+    """Return the compiler flags of the source's own ``from __future__`` imports."""
+    import __future__
+
+    flags = 0
+    for statement in tree.body:
+        if isinstance(statement, ast.ImportFrom) and statement.module == "__future__":
+            for alias in statement.names:
+                flags |= getattr(getattr(__future__, alias.name, None), "compiler_flag", 0)
+    return flags
+
+
+def _syntax_error(error: SyntaxError, code: str) -> GuestSyntaxError:
+    text = (error.text or "").strip()
+    remedy = f"the line reads: {text}" if text else ""
+    lines = code.splitlines()
+    number = error.lineno or 1
+    line = lines[number - 1].strip() if 0 < number <= len(lines) else text
+    if line.startswith(_MAGIC) or line.endswith("?"):
+        remedy = f"IPython's magics and shell commands are not Python; remove the line: {line[:200]}"
+    shown = "".join(traceback.format_exception_only(error))
+    return GuestSyntaxError(
+        f"{type(error).__name__}: {error.msg}", f"{number}:{error.offset or 1}", remedy, {"traceback": shown}
+    )
 
 
 def _calls_main(tree: ast.Module) -> bool:
@@ -69,8 +105,8 @@ def _calls_main(tree: ast.Module) -> bool:
     )
 
 
-def run(program: Program, namespace: dict[str, Any], inputs: object) -> object:
-    """Run a program and return its value.
+def run(program: Program, namespace: dict[str, Any], inputs: object, coroutines: Coroutines) -> Outcome:
+    """Run a task and return its value.
 
     The value is that of ``main(inputs)`` if the source defines ``main`` and
     does not call it itself, else that of its last expression, else None.
@@ -79,46 +115,46 @@ def run(program: Program, namespace: dict[str, Any], inputs: object) -> object:
         program: From `parse`.
         namespace: Its globals; ``inputs`` is added.
         inputs: What ``inputs`` is.
+        coroutines: Runs what is awaited.
     """
-    namespace["inputs"] = inputs
-    exec(program.body, namespace)
-    value = eval(program.last, namespace) if program.last is not None else None
+    value = run_cell(program, namespace, inputs, coroutines)
     main = namespace.get("main")
     if inspect.isfunction(main) and not program.calls_main:
         parameters = inspect.signature(main).parameters
         value = main(inputs) if parameters else main()
-    if inspect.iscoroutine(value):
-        import asyncio
+        if inspect.iscoroutine(value):
+            value = coroutines.run(value)
+        return Outcome(value, is_last_expression=False)
+    return Outcome(value, is_last_expression=True)
 
-        value = asyncio.run(value)
-    return value
 
-
-def describe(error: BaseException, filename: str) -> dict[str, str]:
-    """Say what a guest's exception was: its last line, its place, and the user's frames.
+def run_cell(program: Program, namespace: dict[str, Any], inputs: object, coroutines: Coroutines) -> Any:
+    """Run a cell as a notebook does, and return the value of its last expression, or None.
 
     Args:
-        error: What the guest raised; even its ``__str__`` may be hostile.
-        filename: The file whose frames are the user's.
+        program: From `parse`.
+        namespace: Its globals, those of the cells before it; ``inputs`` is set.
+        inputs: What ``inputs`` is.
+        coroutines: Runs what is awaited.
     """
-    kind = type(error).__name__
-    try:
-        summary = traceback.TracebackException.from_exception(error, limit=-_MAX_FRAMES, compact=True)
-        for part in _chain(summary):
-            own = [frame for frame in part.stack if frame.filename == filename]
-            part.stack = traceback.StackSummary.from_list(own)
-        where = f"line {summary.stack[-1].lineno}" if summary.stack else ""
-        return {"what": f"{kind}: {error}", "where": where, "traceback": "".join(summary.format())}
-    except BaseException:
-        return {"what": f"{kind} (its message cannot be shown)", "where": "", "traceback": ""}
+    namespace["inputs"] = inputs
+    parts = [code for code in (program.body, program.last) if code is not None]
+    value: Any = None
+    if any(code.co_flags & inspect.CO_COROUTINE for code in parts):
+        value = coroutines.run(_awaited(parts, namespace))
+    else:
+        for code in parts:
+            value = eval(code, namespace)
+    if program.last is None:
+        return None
+    return coroutines.run(value) if inspect.iscoroutine(value) else value  # ``main(5)``, of a main that is async
 
 
-def _chain(summary: traceback.TracebackException) -> list[traceback.TracebackException]:
-    parts: list[traceback.TracebackException] = []
-    pending: list[traceback.TracebackException | None] = [summary]
-    while pending:
-        part = pending.pop()
-        if part is not None and part not in parts:
-            parts.append(part)
-            pending += [part.__cause__, part.__context__]
-    return parts
+async def _awaited(parts: list[CodeType], namespace: dict[str, Any]) -> Any:
+    """Run all parts inside the loop if one of them awaits: the others may start tasks there."""
+    value: Any = None
+    for code in parts:
+        value = eval(code, namespace)
+        if code.co_flags & inspect.CO_COROUTINE:
+            value = await value
+    return value

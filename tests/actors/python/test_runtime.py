@@ -65,6 +65,16 @@ def test_a_table_comes_out_as_columns(run: Run) -> None:
     assert run("import pandas as pd\npd.DataFrame({'a': [1, 2]})").unwrap() == {"a": [1, 2]}
 
 
+def test_what_it_shows_comes_as_artifacts(run: Run) -> None:
+    result = run("import pandas as pd\ndisplay('hello')\npd.DataFrame({'a': [1]})")
+    assert result.value == {"a": [1]}
+    assert [(artifact.name, artifact.mime) for artifact in result.artifacts] == [
+        ("display-1.txt", "text/plain"),
+        ("result.html", "text/html"),
+        ("result.json", "application/json"),
+    ]
+
+
 def test_what_it_prints_is_kept_apart_from_its_value(run: Run) -> None:
     result = run("import sys\nprint('out')\nprint('err', file=sys.stderr)\n'value'")
     assert (result.value, result.stdout, result.stderr) == ("value", "out\n", "err\n")
