@@ -8,7 +8,7 @@ from typing import Final
 
 from runvisor.policies.errors import UnknownLanguage
 
-LANGUAGES: Final = ("python", "javascript", "wat", "wasm", "c", "c-record")
+LANGUAGES: Final = ("python", "javascript", "typescript", "wat", "wasm", "c", "c-record")
 """Canonical names: what a `Task` holds. ``c-record`` is a C function that runs once per record."""
 
 ALIASES: Final[Mapping[str, str]] = {
@@ -23,6 +23,9 @@ ALIASES: Final[Mapping[str, str]] = {
     "nodejs": "javascript",
     "ecmascript": "javascript",
     "v8": "javascript",
+    "ts": "typescript",
+    "mts": "typescript",
+    "cts": "typescript",
     "wast": "wat",
     "webassembly": "wasm",
     "wasm32": "wasm",
@@ -47,6 +50,7 @@ DISPLAY: Final[Mapping[str, str]] = {
     "c": "C",
     "c-record": "a C record function",
     "typescript": "TypeScript",
+    "tsx": "TypeScript with JSX",
     "rust": "Rust",
     "go": "Go",
     "bash": "Bash",
@@ -71,8 +75,6 @@ DISPLAY: Final[Mapping[str, str]] = {
 """How people write each language that can be named, run or not."""
 
 _FOREIGN_ALIASES: Final[Mapping[str, str]] = {
-    "ts": "typescript",
-    "tsx": "typescript",
     "rs": "rust",
     "golang": "go",
     "sh": "bash",
@@ -104,8 +106,9 @@ SUFFIXES: Final[Mapping[str, str]] = {
     "c": "c",
     "h": "c",
     "ts": "typescript",
-    "tsx": "typescript",
+    "tsx": "tsx",
     "mts": "typescript",
+    "cts": "typescript",
     "rs": "rust",
     "go": "go",
     "sh": "bash",
@@ -172,7 +175,7 @@ def resolve(name: str) -> str:
         Traceback (most recent call last):
         ...
         runvisor.policies.errors.UnknownLanguage: 'pyton' is not a language that runvisor runs (at language); \
-did you mean python? It runs python, javascript, wat, wasm, c, c-record
+did you mean python? It runs python, javascript, typescript, wat, wasm, c, c-record
     """
     key = name.strip().lower().replace("_", "-").replace(" ", "-") if isinstance(name, str) else ""
     if key in LANGUAGES:
@@ -190,7 +193,9 @@ did you mean python? It runs python, javascript, wat, wasm, c, c-record
             {**details, "seems": foreign},
         )
     close = list(
-        dict.fromkeys(ALIASES.get(match, match) for match in get_close_matches(key, [*LANGUAGES, *ALIASES], n=3))
+        dict.fromkeys(
+            ALIASES.get(match, match) for match in get_close_matches(key, [*LANGUAGES, *ALIASES], n=3, cutoff=0.7)
+        )
     )
     hint = f"did you mean {' or '.join(close)}? It {everything}" if close else f"it {everything}"
     raise UnknownLanguage(

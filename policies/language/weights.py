@@ -103,7 +103,7 @@ _C_TYPES: Final = (
 PATTERNS: Final = tuple(
     (frozenset(needs.split()), re.compile(pattern, re.MULTILINE), weights)
     for needs, pattern, weights in (
-        # the three that run
+        # those that run
         ("from", r"^[ \t]*from[ \t]+[\w.]+[ \t]+import\b", {"python": 4.0}),
         ("import", r"^[ \t]*import[ \t]+\w[\w.]*(?:[ \t]+as[ \t]+\w+)?[ \t]*(?:,|#|$)", {"python": 3.0}),
         (
@@ -140,7 +140,6 @@ PATTERNS: Final = tuple(
         ),
         ("{", r"\{\s*[A-Za-z_$][\w$]*[ \t]*:[ \t]", {"javascript": 2.0}),
         ("?", r"[\w)\]'\"][ \t]\?[ \t][^?:\n]+[ \t]:[ \t]", {"javascript": 2.0, "c": 1.0}),
-        # those that are named, but not run
         (_JS_TYPES, r"\b(?:let|const|var)[ \t]+\w+[ \t]*:[ \t]*[\w<>\[\]{} |.]+=", {"typescript": 4.0}),
         (
             _JS_TYPES,
@@ -154,9 +153,12 @@ PATTERNS: Final = tuple(
         ),
         (
             _JS_TYPES,
-            r"^[ \t]*\w+\??:[ \t]*(?:string|number|boolean)(?:\[\])?[ \t]*[;,]?[ \t]*$",
+            r"^[ \t]*\w+\??:[ \t]*(?:string|number|boolean)(?:\[\])?[ \t]*[;,]?[ \t]*$"
+            r"|[{;,][ \t]*\w+\??:[ \t]*(?:string|number|boolean)(?:\[\])?[ \t]*[;}]",
             {"typescript": 3.0},
         ),
+        (_JS_TYPES, r"\)[ \t]*:[ \t]*(?:Promise|Array|Record|Map|Set|Partial|Readonly)<", {"typescript": 3.0}),
+        # those that are named, but not run
         ("#include", r"^#[ \t]*include[ \t]*<(?!\w+(?:/\w+)*\.h>)\w+>", {"cpp": 5.0}),
         ("public private protected template", r"^[ \t]*(?:public|private|protected):|\btemplate[ \t]*<", {"cpp": 4.0}),
         (

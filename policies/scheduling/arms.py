@@ -35,8 +35,8 @@ class Arm:
 
 
 ARMS: Final = (
-    Arm("python", "native", frozenset({"python"}), _PROCESS),
-    Arm("v8", "isolate", frozenset({"javascript"}), _PROCESS),
+    Arm("python", "native", frozenset({"python"}), _PROCESS | {"filesystem", "network"}),
+    Arm("v8", "isolate", frozenset({"javascript", "typescript"}), _PROCESS | {"network"}),
     Arm("wasm", "module", frozenset({"wasm", "wat", "c"}), _ALWAYS_ENFORCED | {"instructions", "env"}),
     Arm("ebpf", "record", frozenset({"c-record"}), _ALWAYS_ENFORCED, Trust.VERIFIED),
     Arm("wasm", "record", frozenset({"c-record"}), _ALWAYS_ENFORCED),

@@ -80,13 +80,17 @@ WAT = (
     "(func $f (result i32) i32.const 1)",
 )
 
+TYPESCRIPT = (
+    "interface Point { x: number; y: number }\nconst p: Point = { x: 1, y: 2 };",
+    "function add(a: number, b: number): number {\n  return a + b;\n}",
+    "type Id = string | number;\nlet id: Id = 'a';",
+    "const add = (a: number, b: number): number => a + b;",
+    "enum Color { Red, Green }\nconst names: string[] = [];\nconsole.log(Color[0], names.length);",
+    "export async function main(input: { n: number }): Promise<number> {\n  return input.n * 2;\n}",
+    "class Stack<T> {\n  private items: T[] = [];\n  push(item: T): void { this.items.push(item); }\n}",
+)
+
 FOREIGN = {
-    "TypeScript": (
-        "interface Point { x: number; y: number }\nconst p: Point = { x: 1, y: 2 };",
-        "function add(a: number, b: number): number {\n  return a + b;\n}",
-        "type Id = string | number;\nlet id: Id = 'a';",
-        "const add = (a: number, b: number): number => a + b;",
-    ),
     "Rust": (
         'fn main() {\n    println!("hi");\n}',
         "let mut total = 0;\nfor x in &xs { total += x; }",

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from runvisor.policies.errors import UnknownLanguage
 from runvisor.policies.language import LANGUAGES, Guess, detect
 from runvisor.policies.language.detect import MIN_CONFIDENCE
-from tests.policies.language.snippets import C_RECORD, FOREIGN, JAVASCRIPT, WAT, C
+from tests.policies.language.snippets import C_RECORD, FOREIGN, JAVASCRIPT, TYPESCRIPT, WAT, C
 
 
 def verdict(code: str | bytes) -> str:
@@ -69,6 +69,11 @@ def test_what_python_and_javascript_both_accept_is_python_by_preference(code: st
     assert (guess.language, guess.confidence) == ("python", MIN_CONFIDENCE)
     assert guess.reason == "it is valid in several languages, and Python is preferred"
     assert guess.alternatives == (("javascript", 0.3),)
+
+
+@pytest.mark.parametrize("code", TYPESCRIPT)
+def test_typescript_is_known_by_its_types(code: str) -> None:
+    assert verdict(code) == "typescript"
 
 
 @pytest.mark.parametrize("code", JAVASCRIPT)
@@ -141,10 +146,11 @@ def test_empty_code_is_refused(code: str | bytes) -> None:
 def test_a_file_name_settles_it() -> None:
     assert detect("x = 3", "a.js").language == "javascript"
     assert detect("x = 3", "dir.v1/a.PY").language == "python"
+    assert detect("x = 3", "a.ts").language == "typescript"
     assert detect(C_RECORD[0], "filter.c").language == "c-record"
     assert detect("1+1", "Makefile").language == "python"
-    with pytest.raises(UnknownLanguage, match=r"TypeScript.*ends in \.ts"):
-        detect("let x = 3", "a.ts")
+    with pytest.raises(UnknownLanguage, match=r"TypeScript with JSX.*ends in \.tsx"):
+        detect("let x = 3", "a.tsx")
     with pytest.raises(UnknownLanguage, match="not a wasm module"):
         detect("let x = 3", "a.wasm")
 

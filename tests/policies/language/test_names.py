@@ -51,7 +51,7 @@ def test_a_misspelling_is_answered_with_the_close_match_and_the_list() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "shown"), [("TypeScript", "TypeScript"), ("rs", "Rust"), ("golang", "Go"), ("C++", "C++")]
+    ("name", "shown"), [("tsx", "TypeScript with JSX"), ("rs", "Rust"), ("golang", "Go"), ("C++", "C++")]
 )
 def test_a_language_that_is_known_but_not_run_is_refused_by_its_name(name: str, shown: str) -> None:
     with pytest.raises(UnknownLanguage) as caught:

@@ -1,0 +1,2 @@
+// Streams: https://streams.spec.whatwg.org
+export default () => require("web-streams-polyfill");
