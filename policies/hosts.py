@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from runvisor.policies.errors import InvalidPermissions
-from runvisor.policies.permissions import ANYTHING
 
 WEB_PORTS: Final = (80, 443)
 """The ports of a pattern that names none."""
+_ANYTHING: Final = "**"
 _MAX_NAME: Final = 253
 _LABEL: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
@@ -88,7 +88,7 @@ class HostPattern:
         Raises:
             InvalidPermissions: It can never match: its port or address does not exist.
         """
-        if pattern == ANYTHING:
+        if pattern == _ANYTHING:
             return cls("anything", "", None)
         text, _, port = pattern.partition(":")
         below = text.startswith("*.")

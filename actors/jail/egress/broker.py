@@ -105,8 +105,9 @@ class _Broker:
 
 def main() -> None:
     """Run the program described in the module's docstring."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # ends with its host, not with the terminal's
+    for number in (signal.SIGINT, signal.SIGTERM):  # it ends with its host
         signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a Ray worker ignores it, and that outlives an exec
     control = FrameSocket(socket.socket(fileno=int(sys.argv[1])), max_bytes=_MAX_COMMAND_BYTES)
     records = socket.socket(fileno=int(sys.argv[2]))
     options = json.loads(sys.argv[3])

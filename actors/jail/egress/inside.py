@@ -7,6 +7,7 @@ else of the outside can be reached. See network_namespaces(7), netdevice(7).
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import socket
 import struct
@@ -14,8 +15,9 @@ from typing import Final
 
 from runvisor.actors.jail.egress.plan import NetworkPlan
 
-_SIOCSIFFLAGS, _SIOCSIFADDR, _SIOCSIFNETMASK = 0x8914, 0x8916, 0x891C
-_UP_AND_RUNNING: Final = 0x1 | 0x40
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCSIFADDR, _SIOCSIFNETMASK = 0x8913, 0x8914, 0x8916, 0x891C
+_UP: Final = 0x1
+_RUNNING: Final = 0x40
 _BACKLOG: Final = 64
 
 
@@ -33,12 +35,14 @@ def prepare(plan: NetworkPlan) -> list[socket.socket]:
         One listener per port of ``plan.ports``, in that order.
 
     Raises:
-        OSError: The interface or a listener could not be had; nothing is left open.
+        OSError: The network is in use already, or the interface or a listener could not be had;
+            nothing is left open.
     """
     listeners: list[socket.socket] = []
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-            fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _UP_AND_RUNNING))
+            _check_unused(control)
+            fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _UP | _RUNNING))
             for number, address in enumerate(plan.own_addresses):
                 alias = f"lo:{number}".encode()
                 fcntl.ioctl(control, _SIOCSIFADDR, _with_address(alias, address))
@@ -54,6 +58,14 @@ def prepare(plan: NetworkPlan) -> list[socket.socket]:
             listener.close()
         raise
     return listeners
+
+
+def _check_unused(control: socket.socket) -> None:
+    """Refuse a network that is in use: it would be the machine's, and the listeners open to it."""
+    for _, name in socket.if_nameindex():
+        answer = fcntl.ioctl(control, _SIOCGIFFLAGS, struct.pack("16s16x", name.encode()))
+        if struct.unpack_from("H", answer, 16)[0] & _UP:
+            raise OSError(errno.EBUSY, f"{name} is up: this network namespace is not the caller's own")
 
 
 def _with_address(name: bytes, address: str) -> bytes:
