@@ -1,0 +1,3 @@
+// So does the parser's.
+// ENDS: error GuestException
+eval("(".repeat(1 << 20));

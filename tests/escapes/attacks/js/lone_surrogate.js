@@ -1,0 +1,3 @@
+// Text that is no text cannot leave.
+// ENDS: error UnserializableValue
+"\ud800";

@@ -1,0 +1,3 @@
+// A symbol or a function is no value.
+// ENDS: error UnserializableValue
+Symbol("x");

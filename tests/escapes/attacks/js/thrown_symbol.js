@@ -1,0 +1,3 @@
+// Anything can be thrown.
+// ENDS: error GuestException
+throw Symbol("x");

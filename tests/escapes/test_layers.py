@@ -1,0 +1,195 @@
+"""The suite bites: for each layer an attack that fails with it, and succeeds without it.
+
+The layers that overlap with the one in question are off both times, so that
+nothing else stops the attack. It aims at nothing but our own canaries.
+"""
+
+from __future__ import annotations
+
+import shutil
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from runvisor.actors.jail.child import Child
+from runvisor.actors.jail.probe import probe_jail
+from runvisor.actors.jail.spec import LAYERS, JailSpec
+from runvisor.actors.jail.zygote import Zygote
+from runvisor.policies.permissions import MiB
+from tests.escapes.canaries import Canaries
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(not probe_jail("test").available, reason=probe_jail("test").detail),
+]
+PRISONER: Final = JailSpec(
+    "prisoner", "actors.jail.prisoner", import_from=(str(Path(__file__).resolve().parents[1]),), scratch_bytes=8 * MiB
+)
+_MOUNTS, _LANDLOCK, _SECCOMP = "mount namespace, read-only root", "landlock", "seccomp allow-list"
+_PRELUDE: Final = "import ctypes, os, resource, socket, subprocess\nlibc = ctypes.CDLL(None, use_errno=True)"
+
+
+@dataclass(frozen=True, slots=True)
+class Bite:
+    """One layer, what else would stop the attack, and the attack."""
+
+    layer: str
+    overlapping: tuple[str, ...]
+    attack: str
+    """An expression; sees ``host``, a mapping of what the host's canaries are called."""
+    stopped: object
+    """Its value, or the name of what it raises, with the layer on."""
+    succeeds: object
+    """The same with it off; a text in braces names a field of ``host``."""
+
+
+BITES: Final = [
+    Bite(
+        "pid namespace",
+        ("own uid", "no capabilities", _LANDLOCK),
+        "os.kill(host['sibling'], 0)",
+        "ProcessLookupError",
+        None,
+    ),
+    Bite("pid namespace", (), "os.getpid() == 1 and os.getppid() == 0", True, False),
+    Bite(_MOUNTS, (_LANDLOCK,), "open(host['secret']).read()", "FileNotFoundError", "{token}"),
+    Bite(_MOUNTS, (_LANDLOCK, "own uid", "no capabilities"), "os.access(host['folder'], os.W_OK)", False, True),
+    Bite(
+        "network namespace, empty",
+        (_SECCOMP, _LANDLOCK),
+        "socket.socket().connect(('127.0.0.1', host['port']))",
+        "OSError",
+        None,
+    ),
+    Bite(
+        "network namespace, empty",
+        (_SECCOMP, _LANDLOCK),
+        "socket.socket(socket.AF_UNIX).connect(chr(0) + host['socket'])",
+        "ConnectionRefusedError",
+        None,
+    ),
+    Bite("ipc and uts namespaces", (_SECCOMP,), "libc.shmget(host['shm'], 4096, 0o666) >= 0", False, True),
+    Bite("ipc and uts namespaces", (), "os.stat('/proc/self/ns/uts').st_ino == host['uts']", False, True),
+    Bite("rlimits", (), "len([os.dup(0) for _ in range(500)])", "OSError", 500),
+    Bite("rlimits", (), "open('/tmp/big', 'wb').truncate(64 << 20)", "OSError", 64 << 20),
+    Bite(
+        "no_new_privs",
+        (_SECCOMP, _MOUNTS, _LANDLOCK),
+        "subprocess.run([host['setuid'], '-u'], capture_output=True).stdout == b'0\\n'",
+        False,
+        True,
+    ),
+    Bite(_LANDLOCK, (), "'usr' in os.listdir('/')", "PermissionError", True),
+    Bite(_LANDLOCK, (), "os.close(os.open('/proc/self/comm', os.O_WRONLY))", "PermissionError", None),
+    Bite("own uid", (_MOUNTS, _LANDLOCK), "open(host['of root']).read()", "PermissionError", "{token}"),
+    Bite(
+        "no capabilities",
+        ("own uid", _MOUNTS, _LANDLOCK),
+        "open(host['of nobody']).read()",
+        "PermissionError",
+        "{token}",
+    ),
+    Bite("no capabilities", ("own uid", _SECCOMP), "os.chown('/out', 12345, 12345)", "PermissionError", None),
+    Bite(_SECCOMP, (), "os.close(os.memfd_create('x'))", "PermissionError", None),
+    Bite(_SECCOMP, (), "socket.socket().close()", "PermissionError", None),
+    Bite(_SECCOMP, (), "os.waitstatus_to_exitcode(os.waitpid(os.fork() or os._exit(7), 0)[1])", "PermissionError", 7),
+    Bite("memory cgroup", (), "len(b'1' * (200 << 20))", "killed", 200 << 20),
+]
+
+
+@pytest.fixture(scope="module")
+def host(canaries: Canaries, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Names of the canaries, and three more files: root's, nobody's, and a harmless setuid program."""
+    folder = tmp_path_factory.mktemp("layers")
+    for parent in (folder, *folder.parents[:2]):
+        parent.chmod(stat.S_IMODE(parent.stat().st_mode) | 0o055)
+    for name, owner in (("of root", 0), ("of nobody", 65534)):
+        file = folder / name
+        file.write_text(canaries.tokens["file"])
+        file.chmod(0o600)
+        shutil.chown(file, owner, owner)
+    program = folder / "id"
+    shutil.copyfile("/usr/bin/id", program)
+    program.chmod(0o4755)
+    return {
+        "secret": str(canaries.secret),
+        "folder": str(canaries.folder),
+        "token": canaries.tokens["file"],
+        "port": canaries.port,
+        "socket": canaries.name,
+        "shm": canaries.shm_key,
+        "uts": Path("/proc/self/ns/uts").stat().st_ino,
+        "of root": str(folder / "of root"),
+        "of nobody": str(folder / "of nobody"),
+        "setuid": str(program),
+    }
+
+
+class Jails:
+    """Zygotes of each combination of layers that was asked for."""
+
+    def __init__(self) -> None:
+        self._started: list[Zygote] = []
+        self.without = cache(self._without)
+
+    def _without(self, layers: frozenset[str]) -> Zygote:
+        zygote = Zygote(replace(PRISONER, without=layers))
+        self._started.append(zygote)
+        zygote.start()
+        return zygote
+
+    def close(self) -> None:
+        for zygote in self._started:
+            zygote.close()
+
+
+@pytest.fixture(scope="module")
+def jails() -> Iterator[Jails]:
+    jails = Jails()
+    yield jails
+    jails.close()
+
+
+def attempt(zygote: Zygote, bite: Bite, host: dict[str, Any]) -> object:
+    """Make the attack in a child of its own, beside a sibling; return its value or the name of its failure."""
+    children = [zygote.spawn(memory_bytes=64 * MiB) for _ in range(2)]
+    try:
+        return _ask(children[0], bite.attack, {**host, "sibling": children[1].pid})
+    finally:
+        for child in children:
+            child.close()
+
+
+def _ask(child: Child, expression: str, host: dict[str, Any]) -> object:
+    child.limit_memory(64 * MiB)
+    child.channel.settimeout(20)
+    child.channel.send({"do": f"{_PRELUDE}\nhost = {host!r}", "value": expression})
+    answer = child.channel.receive()
+    if answer is None:
+        return "killed"
+    return answer.get("value", answer.get("error"))
+
+
+def test_each_layer_has_an_attack() -> None:
+    assert {bite.layer for bite in BITES} == set(LAYERS)
+
+
+@pytest.mark.parametrize("bite", BITES, ids=lambda bite: f"{bite.layer}: {bite.attack[:30]}")
+def test_an_attack_fails_with_the_layer_and_succeeds_without_it(
+    jails: Jails, bite: Bite, host: dict[str, Any], canaries: Canaries
+) -> None:
+    with_it = jails.without(frozenset(bite.overlapping))
+    assert bite.layer in with_it.layers
+    assert attempt(with_it, bite, host) == bite.stopped
+    assert canaries.touched() == []
+
+    without_it = jails.without(frozenset((*bite.overlapping, bite.layer)))
+    assert bite.layer not in without_it.layers
+    wanted = bite.succeeds.format(**host) if isinstance(bite.succeeds, str) else bite.succeeds
+    assert attempt(without_it, bite, host) == wanted
+    canaries.touched()
