@@ -14,16 +14,16 @@ from runvisor.actors.admission import Admission, Admitted, ending
 from runvisor.actors.audit_log import AuditLog
 from runvisor.actors.cancellation import Cancellations, execution_id
 from runvisor.actors.channel.base import Answers
-from runvisor.actors.channel.frames import Message
+from runvisor.actors.channel.frames import MAX_FRAME_BYTES, Message
 from runvisor.actors.channel.sealed import SealedInputs
 from runvisor.actors.runtime import NetworkedRuntime, Runtime, SharedInputsRuntime
 from runvisor.actors.session_requests import SessionRequests
 from runvisor.actors.sessions import SessionLimits
 from runvisor.actors.streaming import Progress
-from runvisor.policies.errors import ProtocolError, RunvisorError, WorkerCrashed
+from runvisor.policies.errors import InvalidTask, ProtocolError, RunvisorError, WorkerCrashed
 from runvisor.policies.result import Result
-from runvisor.policies.trust import Trust
-from runvisor.policies.values import pack
+from runvisor.policies.trust import Grant, Trust
+from runvisor.policies.values import Value, pack
 
 _NOTHING: Final = pack(None)
 
@@ -118,7 +118,11 @@ class PoolService:
         data = task.get("inputs") if isinstance(task, dict) else None
         with SealedInputs.received(data, shared) as inputs:
             admitted = self._admission.admit({**request, "task": {**(task or {}), "inputs": _NOTHING}})
-            value = inputs if isinstance(self._runtime, SharedInputsRuntime) else inputs.value()
+            if isinstance(self._runtime, SharedInputsRuntime):
+                value: Value = inputs
+            else:
+                _check_size(inputs, admitted.grant)
+                value = inputs.value()
             admitted = replace(admitted, task=replace(admitted.task, inputs=value))
             return self._run(request, admitted, progress)
 
@@ -134,3 +138,11 @@ class PoolService:
                 )
         self._audit.append("execution", "execute", principal, {**subject, **ending(result)})
         return result
+
+
+def _check_size(inputs: SealedInputs, grant: Grant) -> None:
+    """Refuse to decode, in this process, more than its guest could hold, or than a frame could bring."""
+    size = sum(part.nbytes for part in inputs.memory)
+    limit = max(grant.permissions.memory_bytes, MAX_FRAME_BYTES)
+    if size > limit:
+        raise InvalidTask(f"the inputs take {size} bytes, more than {limit}", "inputs", "raise memory_bytes")

@@ -102,7 +102,7 @@ def _settle(runtimes: list[tuple[JailedRuntime, str, str]]) -> None:
     """Wait until the pools are whole and nothing is being buried."""
     done = threading.Event()
     for _ in range(200):
-        if all(runtime.load().busy == 0 and runtime.load().idle >= 4 for runtime, _, _ in runtimes):  # noqa: PLR2004
+        if all(runtime.load().busy == 0 and runtime.load().idle >= 4 for runtime, _, _ in runtimes):
             break
         done.wait(0.05)
     done.wait(0.5)
@@ -113,17 +113,21 @@ def _count(executions: int, runtimes: list[tuple[JailedRuntime, str, str]]) -> C
     groups = list(cgroups.find_hierarchy().parent.glob(f"runvisor-{os.getpid()}-*"))
     return Count(
         executions,
-        len(os.listdir("/proc/self/fd")),
+        _entries("/proc/self/fd"),
         threading.active_count(),
-        sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in zygotes),
+        sum(_entries(f"/proc/{pid}/fd") for pid in zygotes),
         sum(1 for group in groups for entry in group.iterdir() if entry.is_dir()),
         len(Path("/proc/self/mounts").read_text().splitlines())
         + sum(len(Path(f"/proc/{pid}/mounts").read_text().splitlines()) for pid in zygotes),
         len(UIDS._used),
-        len(os.listdir("/tmp")),
+        _entries("/tmp"),
         _rss_mib(os.getpid()),
         sum(map(_rss_mib, zygotes)),
     )
+
+
+def _entries(folder: str) -> int:
+    return len(list(Path(folder).iterdir()))
 
 
 def _rss_mib(pid: int) -> float:

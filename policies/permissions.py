@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
 from runvisor.policies.errors import InvalidPermissions
+from runvisor.policies.hosts import HostPattern
 
 KiB: Final = 1024
 MiB: Final = 1024 * KiB
@@ -81,6 +82,7 @@ class Network:
                 )
             if host.startswith("*.") and host.count(".") < 2:
                 raise InvalidPermissions(f"{_shown(host)} would allow a whole top-level domain", where)
+            HostPattern.parse(host)
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,16 +276,16 @@ def _covered(name: str, item: str, allowed: tuple[str, ...]) -> bool:
     """Say whether a ceiling's patterns cover one asked pattern of the same permission.
 
     Deliberately simple, so that it is never wrong in the open direction: equal
-    text, ``**``, for files a directory prefix ``dir/**``, for hosts a name
-    under ``*.name``. In a path ``*.name`` is a glob and means something else.
+    text, ``**``, for files a directory prefix ``dir/**``, for hosts what
+    `HostPattern.covers` says. In a path ``*.name`` is a glob and means something else.
     """
     if item in allowed or ANYTHING in allowed:
         return True
     if name.startswith("filesystem."):
         return any(pattern.endswith("/**") and item.startswith(pattern[:-2]) for pattern in allowed)
     if name == "network.allowed_hosts":
-        host = item.partition(":")[0]
-        return any(pattern.startswith("*.") and host.endswith(pattern[1:]) for pattern in allowed if host[0] != "*")
+        asked = HostPattern.parse(item)
+        return any(HostPattern.parse(pattern).covers(asked) for pattern in allowed)
     return False
 
 

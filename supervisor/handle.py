@@ -24,6 +24,7 @@ from runvisor.actors.channel.ray_call import RayChannel
 from runvisor.actors.channel.unix import UnixChannel
 from runvisor.actors.runtime import Load
 from runvisor.policies.errors import Cancelled, ProtocolError, RunvisorError, SpawnFailed, WorkerCrashed
+from runvisor.policies.numeric.fitness import numeric_fitness
 from runvisor.policies.permissions import Permissions
 from runvisor.policies.result import Result, Usage
 from runvisor.policies.scheduling.arms import ARMS, Arm
@@ -121,21 +122,21 @@ class Handle:
         return self._read(answer, runtime, decision, task)
 
     def ask_pool(
-        self, task: Task, request: Message, runtimes: Collection[str], *, on_excess: OnExcess
+        self, task: Task, request: Message, names: Collection[str], *, on_excess: OnExcess
     ) -> tuple[Channel, Message]:
         """Send a request to the pool that suits a task, and return the way to that pool with its answer.
 
         Args:
             task: What it is about.
             request: The rest of the request.
-            runtimes: The runtimes that understand it.
+            names: The arms that understand it, as ``runtime/variant``.
             on_excess: What to do about permissions beyond a ceiling.
 
         Raises:
             NoEligibleArm: None of them may run the task.
             RunvisorError: What the pool answered with, or that it died.
         """
-        arms = [arm for arm in ARMS if arm.runtime in runtimes]
+        arms = [arm for arm in ARMS if arm.name in names]
         _, runtime, variant, pool = self._place(task, on_excess, "", arms)
         request = {**request, "authority": self._authority, "task": task.to_wire(), "variant": variant}
         try:
@@ -215,18 +216,20 @@ class Handle:
 
     def _decide(self, task: Task, grant: Grant, language_reason: str, arms: Sequence[Arm]) -> Decision:
         loads = {name: pool.load for name, pool in list(self._pools.items())}
+        unfit, found = numeric_fitness(task.source) if task.language == "python" else ({}, "")
         return choose(
             task.language,
             family_of(task.language, task.code),
             grant,
             arms,
-            unavailable=self._unavailable,
+            unavailable={**self._unavailable, **unfit},
             loads=loads,
             scheduler=self._snapshot.policy,
             now=time.time(),
             draws=[self._random.gauss(0.0, 1.0) for _ in arms],
             allow_untrusted_bpf=self._allow_untrusted_bpf,
             language_reason=language_reason,
+            found=found,
         )
 
     def _pool(self, runtime: str) -> _Pool:

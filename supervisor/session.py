@@ -25,7 +25,7 @@ from runvisor.supervisor.shared import sealed_inputs
 CHECKPOINT_VERSION: Final = 1
 MAX_CELLS: Final = 10_000
 _MAX_KEPT_INPUTS: Final = 1024 * 1024
-RUNTIMES: Final = frozenset({"python", "v8"})
+SESSION_ARMS: Final = frozenset({"python/native", "v8/isolate"})
 """Those that keep sessions."""
 
 
@@ -79,7 +79,7 @@ class Session:
             TooManySessions: The principal, or the pool, has as many as it may.
         """
         request = {"op": "open session", "on_excess": on_excess, "idle_s": idle_timeout_s}
-        channel, answer = handle.ask_pool(task, request, RUNTIMES, on_excess=on_excess)
+        channel, answer = handle.ask_pool(task, request, SESSION_ARMS, on_excess=on_excess)
         token = answer.get("session")
         if answer.get("op") != "session" or not isinstance(token, str):
             raise ProtocolError(f"the pool answered with {answer.get('op')!r}", "session")

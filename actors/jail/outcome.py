@@ -25,6 +25,7 @@ _SAYABLE: Final = (
 )
 """The errors that a guest may report of itself; any other comes from outside it."""
 _MAX_TEXT: Final = 64 * 1024
+_MAX_NOTE: Final = 500
 MAX_ARTIFACTS: Final = 32
 MAX_ARTIFACT_BYTES: Final = 16 * MiB
 """Of all artifacts of one execution together."""
@@ -90,6 +91,7 @@ def to_result(
             no_spawn=True,
             network=around.network,
             narrowed=grant.narrowed,
+            note=_text(transcript.reply or {}, "note")[:_MAX_NOTE],
         ),
         value=value,
         stdout=stdout,
@@ -156,13 +158,20 @@ def _artifacts(reply: dict[str, Any]) -> tuple[Artifact, ...]:
 
 def _reported(reply: dict[str, Any], grant: Grant) -> errors.RunvisorError:
     name = reply.get("type")
-    what, where, remedy = (str(reply.get(key, ""))[:_MAX_TEXT] for key in ("what", "where", "remedy"))
+    what, where, remedy = (_text(reply, key) for key in ("what", "where", "remedy"))
     if name not in _SAYABLE or not what:
         return errors.GuestCrashed("the task broke off its answer", "", "do not write to descriptors you did not open")
     if name == "MemoryLimitExceeded":
         return _memory_error(grant)
-    details = {"traceback": str(reply["traceback"])[:_MAX_TEXT]} if reply.get("traceback") else {}
+    traceback = _text(reply, "traceback")
+    details = {"traceback": traceback} if traceback else {}
     return errors.ERRORS[name](what, where, remedy, details)
+
+
+def _text(reply: dict[str, Any], key: str) -> str:
+    """Take text where text belongs; anything else is as good as nothing."""
+    value = reply.get(key)
+    return value[:_MAX_TEXT] if isinstance(value, str) else ""
 
 
 def _memory_error(grant: Grant) -> errors.MemoryLimitExceeded:

@@ -74,7 +74,7 @@ class JailedRuntime:
         """See `Runtime.execute`."""
         permissions = grant.permissions
         inputs = task.inputs if isinstance(task.inputs, SealedInputs) else Packed(pack(task.inputs))
-        message = {**first_frame(task, permissions, permissions.timeout_s + 1), "inputs": inputs.data}
+        message = {**first_frame(task, variant, permissions, permissions.timeout_s + 1), "inputs": inputs.data}
         shared = sealed_parts(inputs, message)
         asked = time.monotonic()
         with self._custody(task, grant) as custody:

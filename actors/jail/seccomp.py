@@ -53,8 +53,9 @@ _SOCKET_TYPE: Final = 0xF
 _CONNECTED_TYPES: Final = (1, 5)  # stream and seqpacket; a datagram socket could be sent to any address
 _SOL_SOCKET: Final = 1
 _AF_INET: Final = 2
-_STREAM, _DATAGRAM = 1, 2
-_TCP_OPTIONS: Final = ((_SOL_SOCKET, 2), (_SOL_SOCKET, 9), (6, 1), (6, 3), (6, 4), (6, 5), (6, 6), (6, 18))
+_STREAM: Final = 1
+_TCP: Final = 6
+_TCP_OPTIONS: Final = ((_SOL_SOCKET, 2), (_SOL_SOCKET, 9), (_TCP, 1), *((_TCP, n) for n in (3, 4, 5, 6, 18)))
 _READ_OPTIONS: Final = (3, 4, 7, 8, 20, 21, 30, 38, 39, 66, 67)  # what it is, its error, buffers, time-outs
 _SET_OPTIONS: Final = (7, 8, 20, 21, 66, 67)  # buffers and time-outs: no filter program, no peer's pidfd
 # Descriptors and their flags, pipe sizes, and the record locks that SQLite needs. No F_GETLK, no flock(2): on
@@ -134,8 +135,8 @@ def _compile(syscalls: SyscallList, *, networked: bool) -> bytes:
     for option in _SET_OPTIONS:
         allow_if("setsockopt", (1, whole, _SOL_SOCKET), (2, whole, option))
     if networked:
-        for kind in (_STREAM, _DATAGRAM):
-            allow_if("socket", (0, whole, _AF_INET), (1, _SOCKET_TYPE, kind))
+        for protocol in (0, _TCP):  # no other: MPTCP would pass by Landlock's rules for ports
+            allow_if("socket", (0, whole, _AF_INET), (1, _SOCKET_TYPE, _STREAM), (2, whole, protocol))
         rules.add_rule(allow, "connect")
         for level, option in _TCP_OPTIONS:
             allow_if("setsockopt", (1, whole, level), (2, whole, option))

@@ -24,11 +24,12 @@ LIFETIME_S: Final = 24 * 3600.0
 """No session lives longer, whatever it does; also its CPU time, if its grant does not say less."""
 
 
-def first_frame(task: Task, permissions: Permissions, cpu_s: float) -> dict[str, Any]:
+def first_frame(task: Task, variant: str, permissions: Permissions, cpu_s: float) -> dict[str, Any]:
     """Return what any guest is told first, its inputs left out.
 
     Args:
         task: What it is for.
+        variant: Which variant of the runtime it is to be.
         permissions: Its grant's.
         cpu_s: CPU time for the whole process, where the grant does not say.
     """
@@ -36,6 +37,7 @@ def first_frame(task: Task, permissions: Permissions, cpu_s: float) -> dict[str,
         "code": task.source,
         "label": task.label,
         "language": task.language,
+        "variant": variant,
         "env": dict(permissions.env),
         "cpu_s": permissions.cpu_s or cpu_s,
         "memory_bytes": permissions.memory_bytes,
@@ -84,7 +86,12 @@ class JailedSession:
         self._conversation = Conversation(child, REPLY_BYTES)
         self._ended = ""
         self._cpu_s = 0.0
-        frame = {**first_frame(task, permissions, LIFETIME_S), "mode": "session", "inputs": pack(None), "code": ""}
+        frame = {
+            **first_frame(task, variant, permissions, LIFETIME_S),
+            "mode": "session",
+            "inputs": pack(None),
+            "code": "",
+        }
         frame["env"] = {**custody.environment, **frame["env"]}
         bounds = Bounds(READY_TIMEOUT_S, permissions.output_bytes, REPLY_BYTES)
         opened = self._conversation.exchange("open", frame, bounds, Watch())

@@ -169,6 +169,7 @@ class _ZygoteProcess:
         err_reader, err_writer = os.pipe()
         joins = self._make_slot(slot)
         network = NetworkPlan.from_message(message["network"]) if message["network"] is not None else None
+        filters = self._filters if network is None else self._networked_filters()
         pid = self._fork()
         if pid == 0:
             become_inmate(
@@ -185,7 +186,7 @@ class _ZygoteProcess:
                     folder=str(message["folder"]),
                 ),
                 shown=self._shown,
-                filters=self._filters if network is None else self._networked_filters(),
+                filters=filters,
             )
         pidfd = os.pidfd_open(pid)
         self._children[pidfd] = (pid, number, slot)

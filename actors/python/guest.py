@@ -17,6 +17,8 @@ from runvisor.actors.channel.frames import FrameSocket
 from runvisor.actors.jail import limits
 from runvisor.actors.python import arenas, figures, plotly, screen, session, shared, streams, tables, tracebacks
 from runvisor.actors.python.interpreter import Interpreter
+from runvisor.actors.python.numeric import accelerate, engine
+from runvisor.actors.python.numeric.accelerate import Accelerator
 from runvisor.policies.values import pack
 
 _WARM_TEXT: Final = "import math\ndef double(x):\n    return x * 2\ntotal = [double(i) for i in range(3)]\ntotal"
@@ -58,6 +60,7 @@ def preload(options: dict[str, Any]) -> None:
         os.register_at_fork(before=_reseed)
     builtins.display = screen.display  # type: ignore[attr-defined]
     tracebacks.note_libraries()
+    accelerate.preload()
     _rehearse()
     _mapped_bytes = limits.mapped_bytes()
 
@@ -101,7 +104,10 @@ def serve(channel: FrameSocket, prepared: int) -> None:
     limits.apply_cpu_limit(first["cpu_s"])
     limits.apply_address_space_limit(prepared + first["memory_bytes"] + shared.size_of(first.get("shared")))
     os.environ.update(first["env"])
-    interpreter = Interpreter(_profiles)
+    accelerator = None
+    if first.get("variant") == "jit":
+        accelerator = Accelerator(engine.process_engine())
+    interpreter = Interpreter(_profiles, accelerator)
     if is_session:
         session.serve(channel, interpreter)
         return

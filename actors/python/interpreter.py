@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
-from types import FrameType
-from typing import Any, Final
+from types import CodeType, FrameType
+from typing import TYPE_CHECKING, Any, Final
 
 from runvisor.actors.python import plain, remedies, source, tracebacks
 from runvisor.actors.python.coroutines import Coroutines
 from runvisor.actors.python.screen import SCREEN
 from runvisor.policies.errors import GuestSyntaxError, RunvisorError, UnserializableValue
 from runvisor.policies.values import unpack
+
+if TYPE_CHECKING:
+    from runvisor.actors.python.numeric.accelerate import Accelerator
 
 Reply = dict[str, Any]
 _NOTHING: Final = object()
@@ -26,9 +30,11 @@ class Interpreter:
 
     Args:
         profiles: By the name of a package, the profile that has it, for the remedy of a missing import.
+        accelerator: Compiles what is numeric and hot; None leaves all to CPython.
     """
 
-    def __init__(self, profiles: Mapping[str, str] | None = None) -> None:
+    def __init__(self, profiles: Mapping[str, str] | None = None, accelerator: Accelerator | None = None) -> None:
+        self._accelerator = accelerator
         module = types.ModuleType("__main__")
         sys.modules["__main__"] = module
         self._namespace = module.__dict__
@@ -49,7 +55,7 @@ class Interpreter:
         filename = f"<{label or 'task'}>"
 
         def run() -> bytes:
-            program = source.parse(code, filename)
+            program = source.parse(code, filename, self._compile)
             try:
                 outcome = source.run(program, self._namespace, unpack(inputs, buffers=buffers), self._coroutines)
             finally:
@@ -70,12 +76,17 @@ class Interpreter:
         filename = f"<cell {number}>"
 
         def run() -> bytes:
-            program = source.parse(code, filename)
+            program = source.parse(code, filename, self._compile)
             value = source.run_cell(program, self._namespace, unpack(inputs, buffers=buffers), self._coroutines)
             self._remember(value)
             return self._leave(value, always=True)
 
         return self._answer(filename, run, is_cell=True)
+
+    def _compile(self, tree: ast.Module, filename: str, flags: int) -> CodeType:
+        if self._accelerator is None:
+            return source.compile_plainly(tree, filename, flags)
+        return self._accelerator.compile(tree, filename, self._namespace, flags)
 
     def interrupt(self, frame: FrameType | None) -> None:
         """Interrupt the cell that runs (for a signal handler).
@@ -140,6 +151,8 @@ class Interpreter:
         SCREEN.show_figures()
         if artifacts := SCREEN.take():
             reply["artifacts"] = artifacts
+        if self._accelerator is not None:
+            reply["note"] = self._accelerator.report.sentence()
         return reply
 
 

@@ -6,6 +6,7 @@ import ast
 import inspect
 import linecache
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import CodeType
 from typing import Any, Final
@@ -36,12 +37,22 @@ class Outcome:
     """The value is that of the last expression: what a notebook would show."""
 
 
-def parse(code: str, filename: str) -> Program:
+Compiler = Callable[[ast.Module, str, int], CodeType]
+
+
+def compile_plainly(tree: ast.Module, filename: str, flags: int) -> CodeType:
+    """Compile a module as it is."""
+    code: CodeType = compile(tree, filename, "exec", flags, dont_inherit=True)
+    return code
+
+
+def parse(code: str, filename: str, compile_body: Compiler = compile_plainly) -> Program:
     r"""Compile source; ``await`` may stand at its top level.
 
     Args:
         code: Python source.
         filename: What tracebacks call it.
+        compile_body: Compiles the module but for its last expression.
 
     Raises:
         GuestSyntaxError: It does not compile; ``where`` is ``line:column``.
@@ -61,7 +72,7 @@ def parse(code: str, filename: str) -> Program:
             expression = ast.Expression(tree.body.pop().value)
             last = compile(expression, filename, "eval", _FLAGS | _future_flags(tree), dont_inherit=True)
         if tree.body:
-            body = compile(tree, filename, "exec", _FLAGS, dont_inherit=True)
+            body = compile_body(tree, filename, _FLAGS)
         return Program(body, last, calls_main)
     except SyntaxError as error:
         raise _syntax_error(error, code) from None

@@ -108,7 +108,7 @@ class TypeScriptCompiler:
             self._children.clear()
             zygote, self._zygote = self._zygote, None
         for compiler in children:
-            compiler.close()
+            compiler.dismiss()
         if zygote is not None:
             zygote.close()
 
@@ -121,17 +121,17 @@ class TypeScriptCompiler:
             self._children.move_to_end(principal)
             surplus = [self._children.popitem(last=False)[1] for _ in range(len(self._children) - self._max_compilers)]
         for old in surplus:
-            old.close()
+            old.dismiss()
         with compiler.lock:
+            is_sound = False
             try:
                 if compiler.child is None:
                     compiler.child = self._spawn()
                 yield compiler
-            except BaseException:
-                compiler.close()
-                raise
-            if compiler.is_surplus:
-                compiler.close()
+                is_sound = True
+            finally:
+                if not is_sound or compiler.is_dismissed:
+                    compiler.end()
 
     def _spawn(self) -> Child:
         with self._lock:
@@ -160,7 +160,7 @@ class _Compiler:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.child: Child | None = None
-        self.is_surplus = False
+        self.is_dismissed = False
 
     def ask(self, source: str) -> dict[str, Any]:
         assert self.child is not None
@@ -184,10 +184,17 @@ class _Compiler:
             raise errors.GuestCrashed("the compiler died of this source", "compile")
         return reply
 
-    def close(self) -> None:
-        """End the process, now or when its compile is done."""
-        self.is_surplus = True
-        child = self.child
+    def dismiss(self) -> None:
+        """End the process as soon as it compiles nothing."""
+        self.is_dismissed = True
+        if self.lock.acquire(blocking=False):
+            try:
+                self.end()
+            finally:
+                self.lock.release()
+
+    def end(self) -> None:
+        """End the process; only for who holds the lock."""
+        child, self.child = self.child, None
         if child is not None:
-            self.child = None
             child.close()

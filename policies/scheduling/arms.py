@@ -36,10 +36,11 @@ class Arm:
 
 ARMS: Final = (
     Arm("python", "native", frozenset({"python"}), _PROCESS | {"filesystem", "network"}),
-    Arm("v8", "isolate", frozenset({"javascript", "typescript"}), _PROCESS | {"network"}),
+    Arm("v8", "isolate", frozenset({"javascript", "typescript"}), _ALWAYS_ENFORCED | {"cpu_s", "network"}),
     Arm("wasm", "module", frozenset({"wasm", "wat", "c"}), _ALWAYS_ENFORCED | {"instructions", "env"}),
     Arm("ebpf", "record", frozenset({"c-record"}), _ALWAYS_ENFORCED, Trust.VERIFIED),
     Arm("wasm", "record", frozenset({"c-record"}), _ALWAYS_ENFORCED),
+    Arm("python", "jit", frozenset({"python"}), _PROCESS | {"filesystem", "network"}),
 )
 """The arms that ship with runvisor, in order of preference at equal score."""
 

@@ -41,6 +41,8 @@ Struck out: ebpf/record (untrusted code may not run there).
     objective: str = "mean + rho * std"
     language_reason: str = ""
     """How the language was known, when it was not declared."""
+    found: str = ""
+    """What was found in the code that bears on the choice."""
 
     def explain(self) -> str:
         """Say in plain sentences why this arm was chosen."""
@@ -64,8 +66,9 @@ Struck out: ebpf/record (untrusted code may not run there).
         struck = [f"{c.arm} ({c.excluded_because})" for c in self.candidates if c.excluded_because]
         if struck:
             text += f" Struck out: {', '.join(struck)}."
-        if self.language_reason:
-            text += f" {self.language_reason}"
+        for reason in (self.found, self.language_reason):
+            if reason:
+                text += f" {reason}"
         return text
 
     def to_dict(self) -> dict[str, Any]:

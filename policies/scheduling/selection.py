@@ -40,6 +40,7 @@ def choose(
     features: tuple[float, ...] = (),
     allow_untrusted_bpf: bool = False,
     language_reason: str = "",
+    found: str = "",
 ) -> Decision:
     """Choose the arm that runs a task, and say why.
 
@@ -60,6 +61,7 @@ def choose(
         features: Numbers about the task, for policies that use them.
         allow_untrusted_bpf: The operator lets untrusted programs into the kernel.
         language_reason: How the language was known, when it was not declared.
+        found: What was found in the code that bears on the choice.
 
     Raises:
         NoEligibleArm: Every arm is struck out; ``details["excluded"]`` has each reason.
@@ -70,9 +72,9 @@ def choose(
         >>> from runvisor.policies.scheduling.baselines.preference import PreferenceScheduler
         >>> from runvisor.policies.trust import Trust
         >>> grant = Grant("p", Trust.UNTRUSTED, Permissions())
-        >>> choose("python", "python:s", grant, ARMS, unavailable={}, loads={},
+        >>> choose("javascript", "javascript:s", grant, ARMS, unavailable={}, loads={},
         ...        scheduler=PreferenceScheduler(), now=0.0, draws=()).explain()
-        'Chose python/native, the only arm that may run this task.'
+        'Chose v8/isolate, the only arm that may run this task.'
     """
     everything = tuple(arms)
     eligible, excluded = split_eligible(
@@ -85,7 +87,7 @@ def choose(
     candidates = choice.candidates
     if excluded:
         candidates += tuple(Candidate(name, excluded_because=reason) for name, reason in excluded.items())
-    return Decision(choice.arm, candidates, choice.explored, scheduler.objective, language_reason)
+    return Decision(choice.arm, candidates, choice.explored, scheduler.objective, language_reason, found)
 
 
 def _nothing_left(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from runvisor.actors.jail.child import Child
+from runvisor.actors.jail.custody import Custody
 from runvisor.actors.jail.runtime import JailedRuntime
 from runvisor.actors.runtime import Watch
 from runvisor.policies.permissions import Permissions
@@ -62,15 +63,15 @@ class Range:
         self._seen = threading.local()
         self._executor = ThreadPoolExecutor(_AT_ONCE)
         self._futures: dict[str, Future[Aftermath]] = {}
-        lend = runtime._child
+        take = runtime._custody
 
         @contextmanager
-        def watched(task: Task, grant: Grant) -> Iterator[Child]:
-            with lend(task, grant) as child:
-                self._seen.remains = _Remains(child)
-                yield child
+        def watched(task: Task, grant: Grant) -> Iterator[Custody]:
+            with take(task, grant) as custody:
+                self._seen.remains = _Remains(custody.child)
+                yield custody
 
-        runtime._child = watched  # type: ignore[method-assign]
+        runtime._custody = watched  # type: ignore[method-assign]
 
     def run(self, attack: Attack) -> Aftermath:
         """Run one attack and look at what it did."""
@@ -107,8 +108,9 @@ class Range:
         self._executor.shutdown(cancel_futures=True)
 
     def execute(self, code: str, language: str, permissions: Permissions) -> Result:
-        """Run code as an untrusted task; the port of a listener on the host is in /in/port."""
-        files = {"port": str(self._canaries.port).encode()}
+        """Run code as an untrusted task; the port of a listener on the host is in /in/port, where there is one."""
+        # JavaScript has no way to read files.
+        files = {"port": str(self._canaries.port).encode()} if language == "python" else {}
         task = Task(code, language, None, permissions, Trust.UNTRUSTED, files=files)
         return self.runtime.execute(task, self._variant, Grant("attacker", Trust.UNTRUSTED, permissions), Watch())
 

@@ -49,17 +49,29 @@ def test_untrusted_programs_enter_the_kernel_only_if_the_operator_says_so() -> N
 
 
 @pytest.mark.parametrize(
-    ("asked", "reason"),
+    ("arm", "asked", "reason"),
     [
-        ({"instructions": 1000}, "it cannot enforce instructions=1000"),
-        ({"processes": 2}, "it cannot enforce processes=2"),
-        ({"network": Network(("example.com",))}, "it cannot enforce network (example.com)"),
-        ({"filesystem": Filesystem(read=("/srv/**",))}, "it cannot enforce filesystem (/srv/**)"),
-        ({"tools": ("search",)}, "it cannot enforce tools (search)"),
+        ("python/native", {"instructions": 1000}, "it cannot enforce instructions=1000"),
+        ("python/native", {"processes": 2}, "it cannot enforce processes=2"),
+        ("python/native", {"tools": ("search",)}, "it cannot enforce tools (search)"),
+        ("wasm/module", {"network": Network(("example.com",))}, "it cannot enforce network (example.com)"),
+        ("v8/isolate", {"filesystem": Filesystem(read=("/srv/**",))}, "it cannot enforce filesystem (/srv/**)"),
+        ("v8/isolate", {"env": {"A": "1"}}, "it cannot enforce env (A)"),
     ],
 )
-def test_an_arm_that_cannot_enforce_something_asked_for_is_struck_out(asked: dict[str, object], reason: str) -> None:
-    assert exclusion(BY_NAME["python/native"], "python", grant(Trust.TRUSTED, **asked), {}) == reason
+def test_an_arm_that_cannot_enforce_something_asked_for_is_struck_out(
+    arm: str, asked: dict[str, object], reason: str
+) -> None:
+    language = min(BY_NAME[arm].languages)
+    assert exclusion(BY_NAME[arm], language, grant(Trust.TRUSTED, **asked), {}) == reason
+
+
+def test_python_and_javascript_may_be_granted_hosts_and_python_files() -> None:
+    hosts, files = Network(("example.com",)), Filesystem(read=("/srv/**",))
+    for name in ("python/native", "python/jit"):
+        asked = grant(Trust.VERIFIED, network=hosts, filesystem=files)
+        assert exclusion(BY_NAME[name], "python", asked, {}) is None
+    assert exclusion(BY_NAME["v8/isolate"], "javascript", grant(Trust.VERIFIED, network=hosts), {}) is None
 
 
 def test_a_runtime_or_a_variant_that_cannot_run_here_is_struck_out_with_its_reason() -> None:

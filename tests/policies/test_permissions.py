@@ -116,14 +116,15 @@ def test_which_paths_a_ceiling_covers(asked: str, ceiling: str, covered: bool) -
     ("asked", "ceiling", "covered"),
     [
         ("a.example.com", "*.example.com", True),
-        ("a.example.com:8443", "*.example.com", True),
+        ("a.example.com:8443", "*.example.com", False),  # without a port: 80 and 443
         ("a.b.example.com", "*.example.com", True),
         ("b.org", "**", True),
         ("example.com", "example.com", True),
         ("example.com", "*.example.com", False),
         ("badexample.com", "*.example.com", False),
         ("a.example.com.evil.org", "*.example.com", False),
-        ("example.com:443", "example.com", False),
+        ("example.com:443", "example.com", True),
+        ("example.com:22", "example.com", False),
         ("example.com", "example.com:443", False),
         ("a.example.com", "*.example.com:443", False),
         ("**", "*.example.com", False),

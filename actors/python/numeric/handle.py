@@ -66,6 +66,16 @@ class Report:
             "compile_ms": round(self.compile_s * 1e3, 3),
         }
 
+    def sentence(self) -> str:
+        """Say it in one sentence, for people."""
+        if not self.compiled:
+            return "no function became hot; all ran in CPython"
+        text = f"compiled to WebAssembly: {', '.join(sorted(self.compiled))}; {self.accelerated} calls ran there"
+        if self.fallbacks:
+            why = ", ".join(f"{reason} ({count})" for reason, count in sorted(self.fallbacks.items()))
+            text += f", and these went back to CPython: {why}"
+        return text
+
 
 class Handle:
     """One function's state: cold, then compiled by signature, then perhaps off for good.

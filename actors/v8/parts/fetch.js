@@ -63,7 +63,6 @@
     forEach(callback, self) { for (const [name, value] of this.entries()) callback.call(self, value, name, this); }
     [Symbol.iterator]() { return this.entries(); }
     get [Symbol.toStringTag]() { return "Headers"; }
-    [Symbol.for("nodejs.util.inspect.custom")]() { return Object.fromEntries(this); }
   }
 
   // A body: its stream or its bytes, and what type it says of itself.
@@ -259,6 +258,15 @@
     get [Symbol.toStringTag]() { return "Response"; }
   }
   withBody(Response);
+
+  // How the console shows them.
+  const shownAs = (kind, describe) =>
+    bridge.define(kind.prototype, Symbol.for("nodejs.util.inspect.custom"), function (depth, options, inspect) {
+      return depth < 0 ? `[${kind.name}]` : `${kind.name} ${inspect(describe(this))}`;
+    });
+  shownAs(Headers, (headers) => Object.fromEntries(headers));
+  shownAs(Request, ({ method, url, headers, bodyUsed }) => ({ method, url, headers, bodyUsed }));
+  shownAs(Response, ({ status, statusText, ok, url, headers, redirected, type, bodyUsed }) => ({ status, statusText, ok, url, headers, redirected, type, bodyUsed }));
 
   const failed = (text) => {
     const error = new TypeError(`fetch failed: ${text}`);

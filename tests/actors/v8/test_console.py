@@ -39,6 +39,14 @@ def test_values_are_shown(run: Run, items: str, line: str) -> None:
     assert run(f"console.log({items})").stdout == line + "\n"
 
 
+def test_web_objects_show_what_they_hold(run: Run) -> None:
+    result = run("console.log(new Headers({A: '1'}), new URLSearchParams('a=1')); console.log(new URL('http://h/p'))")
+    first, *url = result.stdout.splitlines()
+    assert first == "Headers { a: '1' } URLSearchParams { a: '1' }"
+    assert url[:2] == ["URL {", "  href: 'http://h/p',"]
+    assert "status: 201," in run("console.log(new Response(null, {status: 201}))").stdout
+
+
 def test_circles_are_marked(run: Run) -> None:
     assert run("const a = {}; a.self = a; console.log(a)").stdout == "<ref *1> { self: [Circular *1] }\n"
 

@@ -115,7 +115,7 @@ def test_neither_learning_nor_exploring_ever_reaches_an_arm_that_is_struck_out(
         (RECORD, grant(), {"wasm": "x", "ebpf": "y"}, "make wasm/record available on this machine"),
         (RECORD, grant(cpu_s=1.0), {"wasm": "x"}, "leave out cpu_s=1.0 and make wasm/record available on this machine"),
         (
-            "python",
+            "javascript",
             grant(filesystem=Filesystem(read=("/srv/**",))),
             {},
             "leave out filesystem (/srv/**)",
@@ -133,7 +133,7 @@ def test_without_an_arm_every_reason_is_given_and_the_shortest_way_out(
     assert error.where == language
     assert set(error.details["excluded"]) == {arm.name for arm in ARMS}
     assert all(error.details["excluded"].values())
-    assert error.details["excluded"]["v8/isolate"] == f"it does not run {language}"
+    assert error.details["excluded"]["wasm/module"] == f"it does not run {language}"
 
 
 def test_trust_is_the_remedy_when_only_trust_is_missing() -> None:

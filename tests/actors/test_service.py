@@ -1,0 +1,107 @@
+"""What a pool does with large inputs whose runtime does not map them itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runvisor.actors import service as module
+from runvisor.actors.audit_log import AuditLog
+from runvisor.actors.cancellation import Cancellation
+from runvisor.actors.channel.frames import Message
+from runvisor.actors.channel.sealed import seal
+from runvisor.actors.runtime import Load, Probe, Watch
+from runvisor.actors.service import PoolService
+from runvisor.policies.authority import Authority
+from runvisor.policies.errors import InvalidTask, RunvisorError
+from runvisor.policies.permissions import KiB, Permissions
+from runvisor.policies.result import Isolation, Result
+from runvisor.policies.task import Task
+from runvisor.policies.trust import Grant, Trust
+from runvisor.policies.values import pack
+
+KEY = bytes(range(32))
+
+
+class Adder:
+    """A runtime that adds up what it is given, and has neither sessions nor maps."""
+
+    name = "wasm"
+
+    def probe(self) -> Probe:
+        return Probe(self.name, True, "")
+
+    def start(self) -> None:
+        pass
+
+    def execute(self, task: Task, variant: str, grant: Grant, watch: Watch) -> Result:
+        return Result(Isolation("none"), value=float(task.inputs.sum()))
+
+    def load(self) -> Load:
+        return Load()
+
+    def close(self) -> None:
+        pass
+
+
+class Answer:
+    """Keeps the last answer."""
+
+    last: Message
+
+    def send(self, message: Message) -> None:
+        self.last = message
+
+    def offer(self, make: Callable[[], Message]) -> bool:
+        return False
+
+    def cancel_when_gone(self, cancellation: Cancellation) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[PoolService]:
+    audit = AuditLog(tmp_path / "audit.jsonl")
+    service = PoolService(Adder(), KEY, audit)
+    yield service
+    service.close()
+    audit.close()
+
+
+def request(**changes: Any) -> Message:
+    authority = Authority("tester", Trust.VERIFIED, None, time.time() + 600).seal(KEY)
+    task = Task("(module)", "wat", permissions=Permissions(memory_bytes=64 * KiB))
+    return {"op": "execute", "authority": authority, "task": task.to_wire(), "variant": "module", **changes}
+
+
+def ask(service: PoolService, array: np.ndarray[Any, Any]) -> Message:
+    buffers: list[Any] = []
+    message = request()
+    message["task"]["inputs"] = pack(array, buffers)
+    memory = seal(buffers)
+    answer = Answer()
+    service.handle(message, answer, [part.fileno() for part in memory])
+    return answer.last
+
+
+def test_the_runtime_gets_views_of_the_memory(service: PoolService) -> None:
+    assert Result.from_wire(ask(service, np.ones(20_000))["result"]).value == 20_000
+
+
+def test_more_than_the_guest_could_hold_is_not_decoded_here(
+    service: PoolService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_FRAME_BYTES", 0)
+    assert isinstance(RunvisorError.from_wire(ask(service, np.ones(20_000))["error"]), InvalidTask)
+
+
+def test_a_runtime_without_sessions_refuses_them(service: PoolService) -> None:
+    answer = Answer()
+    service.handle(request(op="open session"), answer)
+    assert "no sessions" in RunvisorError.from_wire(answer.last["error"]).what
