@@ -35,6 +35,10 @@ MAX_BUFFERS: Final = 16
 LARGE_BYTES: Final = 64 * 1024
 _MAX_INT_BYTES = 1 << 16
 _MAX_DEPTH = 200
+_CONTAINER_BYTES: Final = 64
+_ELEMENT_BYTES: Final = 40
+_ENTRY_BYTES: Final = 120
+"""About what a list or dict, an element of a list with its pointer, and an entry of a dict take."""
 _MAX_PACKED_DEPTH = 4
 _MAX_JSON_BITS = 10_000  # json and str refuse integers of more than 4300 digits
 
@@ -122,7 +126,7 @@ return None, numbers, text, bytes, lists, dicts or numpy arrays
     return packed
 
 
-def unpack(data: bytes | memoryview, *, buffers: Sequence[Any] = ()) -> Value:
+def unpack(data: bytes | memoryview, *, buffers: Sequence[Any] = (), max_bytes: int | None = None) -> Value:
     """Decode `pack` bytes; hostile bytes give an error, never code execution.
 
     Arrays are views of the bytes, or of their buffer, and read-only; copy one to
@@ -131,11 +135,13 @@ def unpack(data: bytes | memoryview, *, buffers: Sequence[Any] = ()) -> Value:
     Args:
         data: The packed bytes.
         buffers: What was put aside: anything that gives its memory (bytes, memoryview, mmap).
+        max_bytes: About how much memory lists and dicts may come to; None is no bound. A byte
+            of hostile ones can cost seventy.
 
     Raises:
-        ProtocolError: The bytes are not one whole packed value, or do not fit the buffers.
+        ProtocolError: The bytes are not one whole packed value, or do not fit the buffers or the bound.
     """
-    return _unpack(data, _Decoder(buffers))
+    return _unpack(data, _Decoder(buffers, _Budget(max_bytes) if max_bytes is not None else None))
 
 
 def to_json(value: Value) -> Value:
@@ -176,9 +182,36 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
 
 
+class _Budget:
+    """Counts what lists and dicts cost as they are built, and stops the one that is too many."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._left = max_bytes
+        self.options: dict[str, Any] = {
+            "list_hook": self._count_list,
+            "object_hook": self._count_dict,
+            "max_array_len": max_bytes // _ELEMENT_BYTES,
+            "max_map_len": max_bytes // _ENTRY_BYTES,
+        }
+
+    def _count_list(self, value: list[Any]) -> list[Any]:
+        self._spend(_CONTAINER_BYTES + _ELEMENT_BYTES * len(value))
+        return value
+
+    def _count_dict(self, value: dict[Any, Any]) -> dict[Any, Any]:
+        self._spend(_CONTAINER_BYTES + _ENTRY_BYTES * len(value))
+        return value
+
+    def _spend(self, count: int) -> None:
+        self._left -= count
+        if self._left < 0:
+            raise ProtocolError("it holds too many values", "value", "leave it as a numpy array, or as a file in /out")
+
+
 def _unpack(data: bytes | memoryview, decoder: _Decoder) -> Value:
+    options = decoder.budget.options if decoder.budget is not None else {}
     try:
-        value = msgpack.unpackb(data, ext_hook=decoder.decode, strict_map_key=False, raw=False, timestamp=1)
+        value = msgpack.unpackb(data, ext_hook=decoder.decode, strict_map_key=False, raw=False, timestamp=1, **options)
     except ProtocolError:
         raise
     except (ValueError, TypeError, OverflowError, msgpack.UnpackException, RecursionError) as error:
@@ -298,8 +331,9 @@ class _Encoder:
 class _Decoder:
     """Decodes extensions; each buffer is one part of the value."""
 
-    def __init__(self, buffers: Sequence[Any], depth: int = 0) -> None:
+    def __init__(self, buffers: Sequence[Any], budget: _Budget | None = None, depth: int = 0) -> None:
         self._left: dict[int, Any] = dict(enumerate(buffers))
+        self.budget = budget
         self._depth = depth
 
     def decode(self, code: int, data: bytes) -> object:
@@ -315,7 +349,7 @@ class _Decoder:
         if code == _PACKED and self._depth < _MAX_PACKED_DEPTH:
             base, count, inner = _fields(data, int, int, bytes)
             parts = [self._take(base + i) for i in range(min(count, MAX_BUFFERS))]
-            return _unpack(inner, _Decoder(parts, self._depth + 1))
+            return _unpack(inner, _Decoder(parts, self.budget, self._depth + 1))
         raise ProtocolError(f"unknown extension {code} in a packed value")
 
     def _take(self, index: int) -> Any:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final
 
@@ -22,6 +23,8 @@ MAX_FRAME_BYTES: Final = 256 * 1024 * 1024
 MAX_FDS: Final = 16
 """Descriptors beside one frame."""
 _CHUNK: Final = 1 << 20
+_MAX_REPORT_PARTS: Final = 64
+_FD_BYTES: Final = array("i").itemsize
 
 Message = dict[str, Any]
 
@@ -63,6 +66,46 @@ def decode(body: bytes | bytearray | memoryview) -> Message:
     return message
 
 
+def decode_report(body: bytes | bytearray | memoryview) -> Message:
+    """Return the message of a frame from a hostile process: a map of a few plain entries.
+
+    Nothing that the reader does not need is built: a byte of nested msgpack can cost seventy.
+
+    Raises:
+        ProtocolError: It is something else.
+    """
+    left = _MAX_REPORT_PARTS
+
+    def count(part: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise ProtocolError("a report of many parts")
+        return part
+
+    try:
+        message = msgpack.unpackb(
+            body,
+            raw=False,
+            max_array_len=_MAX_REPORT_PARTS,
+            max_map_len=_MAX_REPORT_PARTS,
+            max_ext_len=0,
+            list_hook=count,
+            object_hook=count,
+        )
+    except ProtocolError:
+        raise
+    except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
+        raise ProtocolError(f"not a report: {error}") from None
+    if not isinstance(message, dict):
+        raise ProtocolError(f"a report is a {type(message).__name__}, not a map")
+    return message
+
+
+class FrameTooLarge(ProtocolError):
+    """The peer announced more than the reader takes."""
+
+
 class FrameSocket:
     """One end of a framed stream; owns the socket.
 
@@ -101,7 +144,7 @@ class FrameSocket:
         """
         frame = encode(message, max_bytes=self._max_bytes)
         if fds:
-            socket.send_fds(self._socket, [frame[:1]], list(fds))
+            self._socket.sendmsg([frame[:1]], [_rights(fds)])
             frame = frame[1:]
         self._socket.sendall(frame)
 
@@ -118,9 +161,11 @@ class FrameSocket:
         """Send the first byte of a frame with copies of descriptors; the rest is for `send_some`.
 
         Raises:
+            BlockingIOError: Not a byte goes now.
             OSError: The peer is gone.
         """
-        socket.send_fds(self._socket, [first[:1]], list(fds), socket.MSG_DONTWAIT)
+        # Not socket.send_fds: it takes flags and drops them.
+        self._socket.sendmsg([first[:1]], [_rights(fds)], socket.MSG_DONTWAIT)
 
     def receive_some(self, max_bytes: int) -> bytes:
         """Return what lies there, empty at the end of the stream.
@@ -144,7 +189,7 @@ class FrameSocket:
         fds: list[int] = []
         try:
             if max_fds:
-                first, fds, _, _ = socket.recv_fds(self._socket, _LENGTH.size, max_fds, socket.MSG_CMSG_CLOEXEC)
+                first, fds = self._receive_rights(max_fds)
             else:
                 first = self._socket.recv(_LENGTH.size)
             if not first:
@@ -152,12 +197,22 @@ class FrameSocket:
             header = first if len(first) == _LENGTH.size else first + self._exactly(_LENGTH.size - len(first))
             (length,) = _LENGTH.unpack(header)
             if length > self._max_bytes:
-                raise ProtocolError(f"the peer announced a frame of {length} bytes; the limit is {self._max_bytes}")
+                raise FrameTooLarge(f"the peer announced a frame of {length} bytes; the limit is {self._max_bytes}")
             return decode(self._exactly(length)), fds
         except BaseException:
             for fd in fds:
                 os.close(fd)
             raise
+
+    def _receive_rights(self, max_fds: int) -> tuple[bytes, list[int]]:
+        # Not socket.recv_fds: it takes flags and drops them.
+        room = socket.CMSG_LEN(max_fds * _FD_BYTES)
+        first, messages, _, _ = self._socket.recvmsg(_LENGTH.size, room, socket.MSG_CMSG_CLOEXEC)
+        fds = array("i")
+        for level, kind, data in messages:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds.frombytes(data[: len(data) - len(data) % _FD_BYTES])
+        return first, list(fds)
 
     def _exactly(self, size: int) -> bytes | bytearray:
         first = self._socket.recv(min(size, _CHUNK))
@@ -184,8 +239,19 @@ class FrameSocket:
         self.close()
 
 
+def _rights(fds: Sequence[int]) -> tuple[int, int, array[int]]:
+    """Return the control message that copies descriptors (unix(7))."""
+    return (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))
+
+
 class FrameBuffer:
     """Cuts frames out of bytes as they come, for a reader that must not block.
+
+    What is whole comes first: an error in what follows is raised by the next `feed`.
+
+    Args:
+        max_bytes: The largest frame.
+        decode: Reads a frame's body.
 
     Example:
         >>> buffer = FrameBuffer(max_bytes=100)
@@ -194,31 +260,49 @@ class FrameBuffer:
         ([], [{'op': 'result'}])
     """
 
-    def __init__(self, *, max_bytes: int) -> None:
+    def __init__(self, *, max_bytes: int, decode: Callable[[memoryview], Message] = decode) -> None:
         self._buffer = bytearray()
         self._max_bytes = max_bytes
+        self._decode = decode
+        self._error: ProtocolError | None = None
 
     @property
     def is_empty(self) -> bool:
         """Whether no frame has begun that is not whole yet."""
-        return not self._buffer
+        return not self._buffer and self._error is None
 
     def feed(self, data: bytes) -> list[Message]:
         """Take bytes and return the messages that are now whole.
 
         Raises:
-            ProtocolError: A frame is too large or is not a message.
+            FrameTooLarge: A frame is.
+            ProtocolError: One is not a message.
         """
-        buffer = self._buffer
-        buffer += data
+        if self._error is not None:
+            raise self._error
+        self._buffer += data
         messages: list[Message] = []
-        while len(buffer) >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(buffer)
-            if length > self._max_bytes:
-                raise ProtocolError(f"the peer announced a frame of {length} bytes; the limit is {self._max_bytes}")
-            end = _LENGTH.size + length
-            if len(buffer) < end:
-                break
-            messages.append(decode(bytes(buffer[_LENGTH.size : end])))
-            del buffer[:end]
+        try:
+            while (message := self._next()) is not None:
+                messages.append(message)
+        except ProtocolError as error:
+            self._error = error
+            if not messages:
+                raise
         return messages
+
+    def _next(self) -> Message | None:
+        buffer = self._buffer
+        if len(buffer) < _LENGTH.size:
+            return None
+        (length,) = _LENGTH.unpack_from(buffer)
+        if length > self._max_bytes:
+            raise FrameTooLarge(f"the peer announced a frame of {length} bytes; the limit is {self._max_bytes}")
+        end = _LENGTH.size + length
+        if len(buffer) < end:
+            return None
+        if len(buffer) == end:
+            self._buffer = bytearray()  # not resized: a view of it is about to be read
+        else:
+            self._buffer, buffer = buffer[end:], buffer[:end]
+        return self._decode(memoryview(buffer)[_LENGTH.size :])

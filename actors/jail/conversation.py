@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from runvisor.actors.channel.frames import FrameBuffer, Message, encode
+from runvisor.actors.channel.frames import FrameBuffer, FrameTooLarge, Message, decode_report, encode
 from runvisor.actors.jail.child import Child, ChildExit, ChildUsage
 from runvisor.actors.runtime import Watch
 from runvisor.policies.errors import ProtocolError, WorkerCrashed
@@ -23,7 +23,7 @@ from runvisor.policies.errors import ProtocolError, WorkerCrashed
 _READ_BYTES: Final = 1 << 16
 _INTERRUPT_AGAIN_S: Final = 0.1
 
-End = Literal["reply", "timeout", "output", "reply too large", "exit", "cancelled"]
+End = Literal["reply", "timeout", "output", "reply too large", "malformed", "exit", "cancelled"]
 Kind = Literal["task", "open", "cell"]
 """What is asked of the child: a task says that it started and answers; a session says that
 it is open; a cell of it answers."""
@@ -86,7 +86,7 @@ class Conversation:
 
     def __init__(self, child: Child, reply_bytes: int) -> None:
         self.child = child
-        self.frames = FrameBuffer(max_bytes=reply_bytes)
+        self.frames = FrameBuffer(max_bytes=reply_bytes, decode=decode_report)
         self.is_out_of_turn = False
         """The child has said more than it was asked for."""
         self.poll = select.poll()
@@ -248,8 +248,10 @@ class _Exchange:
                 return "exit"
             try:
                 messages = self._of.frames.feed(data)
-            except ProtocolError:
+            except FrameTooLarge:
                 return "reply too large"
+            except ProtocolError:
+                return "malformed"
             for index, message in enumerate(messages):
                 if message.get("op") == "started" and not self.started:
                     self.started = True

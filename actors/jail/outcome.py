@@ -26,6 +26,8 @@ _SAYABLE: Final = (
 """The errors that a guest may report of itself; any other comes from outside it."""
 _MAX_TEXT: Final = 64 * 1024
 _MAX_NOTE: Final = 500
+_MAX_VALUE_BYTES: Final = 64 * MiB
+"""Of a value's lists and dicts, once they are decoded."""
 MAX_ARTIFACTS: Final = 32
 MAX_ARTIFACT_BYTES: Final = 16 * MiB
 """Of all artifacts of one execution together."""
@@ -128,6 +130,8 @@ def _value_or_error(transcript: Transcript, grant: Grant) -> tuple[Any, errors.R
         return None, errors.OutputLimitExceeded(
             "the task's value is larger than a reply may be", "value", "return a summary, or write less"
         )
+    if transcript.end == "malformed":
+        return None, _broken_off()
     if transcript.end == "cancelled":
         return None, called_off()
     if transcript.end == "exit":
@@ -135,9 +139,10 @@ def _value_or_error(transcript: Transcript, grant: Grant) -> tuple[Any, errors.R
     reply = transcript.reply or {}
     if reply.get("op") == "value" and isinstance(reply.get("value"), bytes):
         try:
-            return unpack(reply["value"]), None
+            return unpack(reply["value"], max_bytes=_MAX_VALUE_BYTES), None
         except errors.ProtocolError as error:
-            return None, errors.UnserializableValue(f"the task's value does not decode: {error.what}")
+            what = f"the task's value does not decode: {error.what}"
+            return None, errors.UnserializableValue(what, error.where, error.remedy)
     return None, _reported(reply, grant)
 
 
@@ -160,12 +165,16 @@ def _reported(reply: dict[str, Any], grant: Grant) -> errors.RunvisorError:
     name = reply.get("type")
     what, where, remedy = (_text(reply, key) for key in ("what", "where", "remedy"))
     if name not in _SAYABLE or not what:
-        return errors.GuestCrashed("the task broke off its answer", "", "do not write to descriptors you did not open")
+        return _broken_off()
     if name == "MemoryLimitExceeded":
         return _memory_error(grant)
     traceback = _text(reply, "traceback")
     details = {"traceback": traceback} if traceback else {}
     return errors.ERRORS[name](what, where, remedy, details)
+
+
+def _broken_off() -> errors.GuestCrashed:
+    return errors.GuestCrashed("the task broke off its answer", "", "do not write to descriptors you did not open")
 
 
 def _text(reply: dict[str, Any], key: str) -> str:

@@ -19,7 +19,8 @@ from runvisor.policies.task import Task
 from runvisor.policies.trust import Grant
 from runvisor.policies.values import Packed, pack
 
-REPLY_BYTES: Final = 64 * MiB
+REPLY_BYTES: Final = 24 * MiB
+"""Of one answer; the pool holds it twice for a moment."""
 LIFETIME_S: Final = 24 * 3600.0
 """No session lives longer, whatever it does; also its CPU time, if its grant does not say less."""
 
