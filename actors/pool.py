@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,12 +67,7 @@ class PoolActor:
         Raises:
             SpawnFailed: The runtime cannot run on this node; says what is missing.
         """
-        # Ray's threads block SIGINT, which would outlive the exec of a zygote: no session could be interrupted.
-        blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        try:
-            self._runtime.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        self._runtime.start()
         self._service = PoolService(
             self._runtime,
             self._key,

@@ -23,7 +23,7 @@ MAX_FRAME_BYTES: Final = 256 * 1024 * 1024
 MAX_FDS: Final = 16
 """Descriptors beside one frame."""
 _CHUNK: Final = 1 << 20
-_MAX_REPORT_PARTS: Final = 64
+_MAX_REPORT_PARTS: Final = 4096
 _FD_BYTES: Final = array("i").itemsize
 
 Message = dict[str, Any]

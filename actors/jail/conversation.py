@@ -246,12 +246,12 @@ class _Exchange:
                 self._of.poll.unregister(self._of.channel)
                 self._child.kill()
                 return "exit"
-            try:
-                messages = self._of.frames.feed(data)
-            except FrameTooLarge:
-                return "reply too large"
-            except ProtocolError:
-                return "malformed"
+            if (end := self._take_frames(data)) is not None:
+                return end
+
+    def _take_frames(self, data: bytes) -> End | None:
+        try:
+            messages = self._of.frames.feed(data)
             for index, message in enumerate(messages):
                 if message.get("op") == "started" and not self.started:
                     self.started = True
@@ -263,6 +263,13 @@ class _Exchange:
                 self.reply = message
                 self._of.is_out_of_turn = index + 1 < len(messages) or not self._of.frames.is_empty
                 return "reply"
+            if messages:
+                self._of.frames.feed(b"")  # what came behind them may be no frame
+        except FrameTooLarge:
+            return "reply too large"
+        except ProtocolError:
+            return "malformed"
+        return None
 
     def _read_stream(self, fd: int) -> End | None:
         try:

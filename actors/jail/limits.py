@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 _ALWAYS: Final = {
@@ -13,6 +15,7 @@ _ALWAYS: Final = {
     resource.RLIMIT_NOFILE: 256,
 }
 _MAX_THREADS: Final = 128
+_SLACK_BYTES: Final = 16 * 1024 * 1024
 PAGE_BYTES: Final = resource.getpagesize()
 
 
@@ -58,7 +61,22 @@ def mapped_bytes() -> int:
 def apply_address_space_limit(limit_bytes: int) -> None:
     """Let allocations fail in the guest, as MemoryError, before the cgroup kills it.
 
+    A little more can be had by `address_slack`, for saying so.
+
     Args:
         limit_bytes: What may be mapped, counting what is mapped already.
     """
-    lower(resource.RLIMIT_AS, limit_bytes)
+    lower(resource.RLIMIT_AS, limit_bytes + _SLACK_BYTES)
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (min(limit_bytes, hard), hard))
+
+
+@contextmanager
+def address_slack() -> Iterator[None]:
+    """Lift the address space limit to its hard one: the answer of a task that has filled it needs room too."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

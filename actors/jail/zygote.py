@@ -31,6 +31,7 @@ _ENVIRONMENT: Final = {
     "HOME": "/tmp",
     "LANG": "C.UTF-8",
     "TZ": "UTC",
+    "MALLOC_ARENA_MAX": "2",  # each reserves 64 MiB, which the address space limit counts
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",

@@ -300,6 +300,8 @@ def main() -> None:
     # A Ray worker ignores SIGCHLD, and that outlives an exec: children would vanish unreaped.
     for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
+    # Its threads block SIGINT as well, by which a session is interrupted.
+    signal.pthread_sigmask(signal.SIG_SETMASK, set())
     charter = Charter.from_json(sys.argv[1])
     if USER_NAMESPACE in charter.layers:
         _enter_user_namespace()

@@ -112,5 +112,6 @@ def serve(channel: FrameSocket, prepared: int) -> None:
         session.serve(channel, interpreter)
         return
     reply = interpreter.run_task(first["code"], first["label"], first["inputs"], buffers)
-    streams.flush()
-    channel.send(reply)
+    with limits.address_slack():
+        streams.flush()
+        channel.send(reply)

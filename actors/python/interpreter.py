@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, Final
 
+from runvisor.actors.jail import limits
 from runvisor.actors.python import plain, remedies, source, tracebacks
 from runvisor.actors.python.coroutines import Coroutines
 from runvisor.actors.python.screen import SCREEN
@@ -60,7 +61,8 @@ class Interpreter:
                 outcome = source.run(program, self._namespace, unpack(inputs, buffers=buffers), self._coroutines)
             finally:
                 self._coroutines.close()
-            return self._leave(outcome.value) if outcome.is_last_expression else self._leave_plain(outcome.value)
+            with limits.address_slack():
+                return self._leave(outcome.value) if outcome.is_last_expression else self._leave_plain(outcome.value)
 
         return self._answer(filename, run)
 
@@ -79,7 +81,8 @@ class Interpreter:
             program = source.parse(code, filename, self._compile)
             value = source.run_cell(program, self._namespace, unpack(inputs, buffers=buffers), self._coroutines)
             self._remember(value)
-            return self._leave(value, always=True)
+            with limits.address_slack():
+                return self._leave(value, always=True)
 
         return self._answer(filename, run, is_cell=True)
 

@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 from runvisor.actors.channel.frames import FrameSocket
+from runvisor.actors.jail import limits
 from runvisor.actors.python import shared, streams
 from runvisor.actors.python.interpreter import Interpreter, Reply
 
@@ -31,7 +32,9 @@ def serve(channel: FrameSocket, interpreter: Interpreter) -> None:
         if cell is None:
             return
         number += 1
-        channel.send(_run(interpreter, number, cell, shared.mapped(cell.get("shared"), fds)))
+        reply = _run(interpreter, number, cell, shared.mapped(cell.get("shared"), fds))
+        with limits.address_slack():
+            channel.send(reply)
 
 
 def _run(interpreter: Interpreter, number: int, cell: dict[str, Any], buffers: list[memoryview]) -> Reply:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import pytest
 
 from runvisor.actors.jail.probe import probe_jail
-from runvisor.policies.permissions import MiB
+from runvisor.policies.permissions import MiB, Permissions
 from tests.escapes.attack import Attack
 from tests.escapes.marking import known
 from tests.escapes.range import Range
@@ -71,7 +71,6 @@ FORGERIES: Final = [
         "a reply and noise",
         "send(value(b'\\x07') + b'\\xff' * 1000)" + _WAIT,
         "ok",
-        finding="a whole reply is lost when what follows it is malformed",
     ),
     Forgery("that it started, twice", "send(message(op='started'))" + _WAIT, BROKE_OFF),
     Forgery("an unknown message", "send(message(op='grant', permissions={'network': '**'}))" + _WAIT, BROKE_OFF),
@@ -91,61 +90,51 @@ FORGERIES: Final = [
         "no map",
         "send(frame(b'\\xc0'))" + _WAIT,
         BROKE_OFF,
-        finding="a malformed frame is called a value that is too large",
     ),
     Forgery(
         "no msgpack",
         "send(frame(b'\\xc1' * 100))" + _WAIT,
         BROKE_OFF,
-        finding="a malformed frame is called a value that is too large",
     ),
     Forgery(
         "bad text",
         "send(frame(b'\\x81\\xa2op\\xa2\\xff\\xff'))" + _WAIT,
         BROKE_OFF,
-        finding="a malformed frame is called a value that is too large",
     ),
     Forgery(
         "more than one message in a frame",
         "send(frame(b'\\x80\\x80'))" + _WAIT,
         BROKE_OFF,
-        finding="a malformed frame is called a value that is too large",
     ),
     Forgery(
         "keys that cannot be keys",
         "send(frame(b'\\x81\\x90\\xc0'))" + _WAIT,
         BROKE_OFF,
-        finding="a malformed frame is called a value that is too large",
     ),
     Forgery(
         "nesting beyond a decoder's stack",
         "send(frame(b'\\x81\\xa2op' + deep(100_000)))" + _WAIT,
         BROKE_OFF,
-        finding="a malformed frame is called a value that is too large",
     ),
     Forgery(
         "a million empty maps beside the value",
         "send(frame(b'\\x82\\xa2op\\xa5value\\xa1x' + wide(b'\\x80', 4 << 20)))" + _WAIT,
         BROKE_OFF,
-        finding="a small frame of many parts costs the host many times its size",
     ),
     Forgery(
         "a million empty maps as the value",
         "send(value(wide(b'\\x80', 4 << 20)))" + _WAIT,
         UNREADABLE,
-        finding="a small frame of many parts costs the host many times its size",
     ),
     Forgery(
         "a million empty lists as the value",
         "send(value(wide(b'\\x90', 4 << 20)))" + _WAIT,
         UNREADABLE,
-        finding="a small frame of many parts costs the host many times its size",
     ),
     Forgery(
         "20 million nothings as the value",
         "send(value(wide(b'\\xc0', 20_000_000)))" + _WAIT,
         UNREADABLE,
-        finding="a small frame of many parts costs the host many times its size",
     ),
     Forgery("a deep value", "send(value(deep(900)))" + _WAIT, UNREADABLE),
     Forgery(
@@ -175,8 +164,8 @@ FORGERIES: Final = [
     Forgery("part of a frame, and silence", "send(frame(bytes(500))[:100])" + _WAIT, "timeout", 0.5),
     Forgery("part of a length", "send(b'\\x05')" + _WAIT, "timeout", 0.5),
     Forgery(
-        "a frame of 60 MiB, byte by byte",
-        "send(struct.pack('<I', 60 << 20))\nwrite = os.write\ntime.sleep(0.3)\nwhile True: write(3, b'x')",
+        "a frame of 20 MiB, byte by byte",
+        "send(struct.pack('<I', 20 << 20))\nwrite = os.write\ntime.sleep(0.3)\nwhile True: write(3, b'x')",
         "timeout",
         0.5,
     ),
@@ -200,12 +189,10 @@ def test_a_forged_reply_costs_the_host_nothing(python_range: Range, forgery: For
     assert lost_bytes <= HOST_MAY_LOSE_BYTES
 
 
-@pytest.mark.xfail(reason="an honest reply is copied five times in the host", strict=True)
 def test_an_honest_reply_of_the_largest_size_costs_the_host_no_more_than_that(python_range: Range) -> None:
-    code = "bytes(16 << 20)"
-    attack = Attack("large", "python", code, "ok", {"timeout_s": 5.0})
-    lost_bytes, aftermath = measured(lambda: python_range.run(attack))
-    assert (aftermath.ending, aftermath.harm) == ("ok", [])
+    permissions = Permissions(timeout_s=5.0)
+    lost_bytes, result = measured(lambda: python_range.execute("bytes(22 << 20)", "python", permissions))
+    assert len(result.unwrap()) == 22 << 20
     assert lost_bytes <= HOST_MAY_LOSE_BYTES
 
 

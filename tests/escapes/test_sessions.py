@@ -21,7 +21,6 @@ from runvisor.policies.result import Result
 from runvisor.policies.task import Task
 from runvisor.policies.trust import Grant, Trust
 from runvisor.policies.values import Packed, pack
-from tests.escapes.marking import known
 from tests.escapes.range import GRACE_S, Range
 
 pytestmark = [
@@ -119,7 +118,7 @@ threading.Thread(target=answer, daemon=True).start()
     "is_shared",
     [
         pytest.param(False, id="plain"),
-        pytest.param(True, id="shared memory", marks=known("descriptors are sent to a guest in a way that may block")),
+        pytest.param(True, id="shared memory"),
     ],
 )
 def test_a_cell_that_answers_before_it_has_read_does_not_hold_up_the_next(python_range: Range, is_shared: bool) -> None:

@@ -213,4 +213,4 @@ def test_no_descriptor_is_left_open(zygote: Zygote, host: Path) -> None:
     for _ in range(3):
         with jailed(zygote, read=(f"{host}/**",), write=(f"{host}/sub/*",)) as (child, granted):
             published(child, granted)
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before

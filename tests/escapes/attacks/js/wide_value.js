@@ -1,5 +1,4 @@
 // Nor one of so many parts that the host would have to hold them all.
 // ENDS: error UnserializableValue
-// FINDING: a value of many parts costs the host many times its size
 // WITH: memory_bytes=1024MiB timeout_s=10
 new Array(2e6).fill(0).map(() => []);
