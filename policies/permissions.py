@@ -62,6 +62,32 @@ class Filesystem:
                 if ".." in pattern.split("/"):
                     raise InvalidPermissions(f"{_shown(pattern)} climbs out with '..'", where, "write the path itself")
 
+    @property
+    def is_relative(self) -> bool:
+        """Some pattern is meant from the caller's folder."""
+        return any(_is_relative(pattern) for pattern in self.read + self.write)
+
+    def anchored(self, folder: str) -> Filesystem:
+        """Return the same with every relative pattern meant from a folder.
+
+        Args:
+            folder: An absolute path; its own characters are no wildcards.
+
+        Example:
+            >>> Filesystem(read=("./data/*.csv", "/srv/**"), write=("out/**",)).anchored("/home/u")
+            Filesystem(read=('/home/u/data/*.csv', '/srv/**'), write=('/home/u/out/**',))
+        """
+        base = re.sub(r"([*?\[])", r"[\1]", folder.rstrip("/"))
+
+        def anchor(pattern: str) -> str:
+            return f"{base}/{pattern.removeprefix('./')}" if _is_relative(pattern) else pattern
+
+        return Filesystem(tuple(map(anchor, self.read)), tuple(map(anchor, self.write)))
+
+
+def _is_relative(pattern: str) -> bool:
+    return not pattern.startswith("/") and pattern != ANYTHING
+
 
 @dataclass(frozen=True, slots=True)
 class Network:

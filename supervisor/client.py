@@ -17,10 +17,8 @@ import ray
 from ray.exceptions import RayError
 
 from runvisor.policies.errors import ConfigError, RunvisorError
-from runvisor.policies.language import detect, resolve
 from runvisor.policies.permissions import Permissions
 from runvisor.policies.result import Result
-from runvisor.policies.task import Task
 from runvisor.policies.trust import OnExcess, Trust
 from runvisor.policies.values import Value
 from runvisor.supervisor.actor import SupervisorOptions
@@ -31,10 +29,10 @@ from runvisor.supervisor.handle import Handle
 from runvisor.supervisor.plan.outcome import PlanResult
 from runvisor.supervisor.plan.run import Observer
 from runvisor.supervisor.plan_client import run_plan
+from runvisor.supervisor.request import AUTO, make_task
 from runvisor.supervisor.session import Session, read_checkpoint
 from runvisor.supervisor.shared import Shared
 
-AUTO: Final = "auto"
 _MAX_PARALLEL: Final = 32
 _NO_CODE: Final = "-"
 """Stands for the code of a task that is a session: its code comes in cells."""
@@ -99,6 +97,7 @@ class Supervisor:
         trust: Trust | str = Trust.UNTRUSTED,
         on_excess: OnExcess = "refuse",
         label: str = "",
+        files: Mapping[str, bytes] | None = None,
         on_output: OnOutput | None = None,
     ) -> Result:
         """Run one piece of code in the sandbox that suits it.
@@ -111,10 +110,13 @@ class Supervisor:
             code: Source text, or the bytes of a wasm module.
             language: Its name, or ``auto`` to find out.
             inputs: What the guest sees as ``inputs``.
-            permissions: What it may do; everything else is denied.
+            permissions: What it may do; everything else is denied. Relative file patterns are
+                meant from the present working directory, and the code starts there.
             trust: How far you vouch for it.
             on_excess: ``narrow`` takes away what is beyond a ceiling instead of refusing.
             label: A name for people.
+            files: What Python finds under ``/in``, by relative path. What it leaves under
+                ``/out`` comes back as the result's ``files``.
             on_output: Called with each `Output` as it is printed, in this thread; what it
                 raises calls the task off and comes out of here.
 
@@ -124,7 +126,9 @@ class Supervisor:
             CapacityError: No instance came free in time.
             WorkerError: Our side failed, twice.
         """
-        task, reason = make_task(code, language, inputs=inputs, permissions=permissions, trust=trust, label=label)
+        task, reason = make_task(
+            code, language, inputs=inputs, permissions=permissions, trust=trust, label=label, files=files
+        )
         return self._handle.run(task, on_excess=on_excess, language_reason=reason, on_event=output_events(on_output))
 
     def submit(self, code: str | bytes, language: str = AUTO, **options: Any) -> Execution:
@@ -367,24 +371,3 @@ class Supervisor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def make_task(
-    code: str | bytes,
-    language: str,
-    *,
-    inputs: Value = None,
-    permissions: Permissions | Mapping[str, Any] | None = None,
-    trust: Trust | str = Trust.UNTRUSTED,
-    label: str = "",
-) -> tuple[Task, str]:
-    """Make a task of what a caller gives, and say how its language was found out."""
-    if not isinstance(permissions, Permissions):
-        permissions = Permissions.from_dict(permissions or {})
-    reason = ""
-    if language == AUTO:
-        guess = detect(code)
-        language, reason = guess.language, f"Language {guess.language}: {guess.reason}."
-    else:
-        language = resolve(language)
-    return Task(code, language, inputs, permissions, Trust.parse(trust), label), reason

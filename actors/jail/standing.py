@@ -8,8 +8,8 @@ import subprocess
 from enum import StrEnum
 from typing import Final
 
-from runvisor.actors.jail import landlock
-from runvisor.actors.jail.spec import LAYERS, MEMORY_RLIMIT, USER_NAMESPACE, JailSpec
+from runvisor.actors.jail import cgroups, landlock
+from runvisor.actors.jail.spec import ALL_LAYERS, LAYERS, MEMORY_RLIMIT, USER_NAMESPACE, JailSpec
 
 _NAMESPACES: Final = ("--mount", "--pid", "--net", "--ipc", "--uts")
 _PROBE_TIMEOUT_S: Final = 5
@@ -66,6 +66,18 @@ def layers_for(spec: JailSpec, standing: Standing, *, memory_cgroup: bool) -> fr
     if landlock.abi() < 1:
         layers -= {"landlock"}
     return frozenset(layers - spec.without)
+
+
+@functools.cache
+def engine_layers() -> tuple[str, ...]:
+    """Return the layers around an engine of ours here: no rlimit bounds its memory, which serves many runs."""
+    try:
+        cgroups.find_hierarchy()
+        memory_cgroup = True
+    except OSError:
+        memory_cgroup = False
+    layers = layers_for(JailSpec("engine", "none"), find_standing(), memory_cgroup=memory_cgroup) - {MEMORY_RLIMIT}
+    return tuple(layer for layer in ALL_LAYERS if layer in layers)
 
 
 def gaps(layers: frozenset[str]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Final
 
 from runvisor.actors.jail.probe import probe_jail
-from runvisor.actors.jail.spec import LAYERS
+from runvisor.actors.jail.standing import engine_layers
 from runvisor.actors.runtime import Load, PoolSize, Probe, Watch, called_off
 from runvisor.actors.settings import RuntimeSettings
 from runvisor.actors.wasm import sysroot
@@ -24,7 +24,7 @@ from runvisor.policies.result import Isolation, Result, Usage
 from runvisor.policies.task import Task
 from runvisor.policies.trust import Grant
 
-_LAYERS: Final = ("wasm memory sandbox", "WASI with nothing granted", *LAYERS)
+_OWN_LAYERS: Final = ("wasm memory sandbox", "WASI with nothing granted")
 _ENFORCED: Final = ("memory_bytes", "timeout_s", "output_bytes", "disk_bytes", "processes")
 _NO_COMPILER: Final = f"C needs the compiler in the package ziglang: {sysroot.REMEDY}"
 
@@ -179,7 +179,7 @@ def _isolation(
     enforced = _ENFORCED + ("env",) * has_environment + ("instructions",) * is_metered
     return Isolation(
         engine="wasmtime",
-        layers=_LAYERS,
+        layers=(*_OWN_LAYERS, *engine_layers()),
         limits_enforced=enforced,
         no_spawn=True,
         accel="jit",

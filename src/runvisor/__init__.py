@@ -10,7 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from runvisor.actors.python.profiles import PythonProfile
     from runvisor.actors.runtime import PoolSize
+    from runvisor.actors.settings import RuntimeSettings
     from runvisor.policies import errors
     from runvisor.policies.permissions import Filesystem, Network, Permissions
     from runvisor.policies.result import Artifact, Isolation, Result, Usage
@@ -18,22 +20,33 @@ if TYPE_CHECKING:
     from runvisor.policies.task import Task
     from runvisor.policies.trust import Grant, Trust
     from runvisor.supervisor.actor import SupervisorOptions
+    from runvisor.supervisor.async_session import AsyncSession
     from runvisor.supervisor.client import Supervisor
+    from runvisor.supervisor.execution import Execution, Output
     from runvisor.supervisor.plan.events import PlanEvent
     from runvisor.supervisor.plan.outcome import PlanResult
+    from runvisor.supervisor.session import Session
+    from runvisor.supervisor.shared import Shared
 
 __all__ = [
     "Artifact",
+    "AsyncSession",
     "Decision",
+    "Execution",
     "Filesystem",
     "Grant",
     "Isolation",
     "Network",
+    "Output",
     "Permissions",
     "PlanEvent",
     "PlanResult",
     "PoolSize",
+    "PythonProfile",
     "Result",
+    "RuntimeSettings",
+    "Session",
+    "Shared",
     "Supervisor",
     "SupervisorOptions",
     "Task",
@@ -43,6 +56,13 @@ __all__ = [
 ]
 
 _HOMES = {
+    "RuntimeSettings": "actors.settings",
+    "PythonProfile": "actors.python.profiles",
+    "Shared": "supervisor.shared",
+    "AsyncSession": "supervisor.async_session",
+    "Session": "supervisor.session",
+    "Execution": "supervisor.execution",
+    "Output": "supervisor.execution",
     "PoolSize": "actors.runtime",
     "errors": "policies.errors",
     "Filesystem": "policies.permissions",

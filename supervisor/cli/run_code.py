@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from runvisor.policies.errors import ConfigError, InvalidTask
+from runvisor.policies.errors import ConfigError, InvalidTask, ProtocolError
 from runvisor.policies.language import detect
 from runvisor.policies.permissions import Permissions
+from runvisor.policies.task import is_file_name
 from runvisor.supervisor.cli.live import LiveOutput
 from runvisor.supervisor.cli.output import print_json, reserved_stdout
-from runvisor.supervisor.client import AUTO, Supervisor
+from runvisor.supervisor.client import Supervisor
+from runvisor.supervisor.request import AUTO
 
 
 def run(
@@ -27,6 +30,8 @@ def run(
     allow_host: Annotated[list[str] | None, typer.Option(help="A host it may reach.")] = None,
     read: Annotated[list[str] | None, typer.Option(help="A path glob it may read.")] = None,
     write: Annotated[list[str] | None, typer.Option(help="A path glob it may write.")] = None,
+    give: Annotated[list[Path] | None, typer.Option("--in", help="A file to find under /in.")] = None,
+    take: Annotated[Path | None, typer.Option("--out", help="A folder for what is left under /out.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say why this runtime was chosen.")] = False,
     address: Annotated[str | None, typer.Option(help="A Ray cluster to join; default is a local one.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
@@ -50,8 +55,11 @@ def run(
             permissions=permissions,
             trust=trust,
             label="" if file == "-" else Path(file).name,
+            files={path.name: _content(path) for path in give or ()},
             on_output=None if as_json else live,
         )
+        if take is not None:
+            _put(result.files, take)
         if as_json:
             print_json(result.to_document())
         else:
@@ -75,6 +83,26 @@ def _read(file: str, language: str) -> tuple[str | bytes, str]:
         return data.decode(), language
     except UnicodeDecodeError:
         return data, language
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidTask(f"{path} cannot be read: {error.strerror}", "--in", "give the path of a file") from None
+
+
+def _put(files: Mapping[str, bytes], folder: Path) -> None:
+    """Write what came out; the names were checked where they came from, and are checked again."""
+    for name, content in files.items():
+        if not is_file_name(name):
+            raise ProtocolError(f"{name!r} is no name of a file", "files")
+        path = folder / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be written: {error.strerror}", "--out", "give another folder") from None
 
 
 def _inputs(text: str | None) -> Any:

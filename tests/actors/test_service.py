@@ -19,7 +19,7 @@ from runvisor.actors.channel.sealed import seal
 from runvisor.actors.runtime import Load, Probe, Watch
 from runvisor.actors.service import PoolService
 from runvisor.policies.authority import Authority
-from runvisor.policies.errors import InvalidTask, RunvisorError
+from runvisor.policies.errors import InvalidTask, IsolationUnavailable, RunvisorError
 from runvisor.policies.permissions import KiB, Permissions
 from runvisor.policies.result import Isolation, Result
 from runvisor.policies.task import Task
@@ -105,3 +105,22 @@ def test_a_runtime_without_sessions_refuses_them(service: PoolService) -> None:
     answer = Answer()
     service.handle(request(op="open session"), answer)
     assert "no sessions" in RunvisorError.from_wire(answer.last["error"]).what
+
+
+def test_untrusted_code_is_refused_for_want_of_a_layer_and_other_code_is_not(tmp_path: Path) -> None:
+    audit = AuditLog(tmp_path / "weak.jsonl")
+    service = PoolService(Adder(), KEY, audit, missing_layers=("pid namespace",))
+    answer = Answer()
+    try:
+        service.handle(request(), answer)
+        error = RunvisorError.from_wire(answer.last["error"])
+        assert isinstance(error, IsolationUnavailable)
+        assert "pid namespace" in error.what
+        assert "accept_weak_isolation" in error.remedy
+        vouched = Task("(module)", "wat", np.ones(3).tolist(), trust=Trust.VERIFIED)
+        service.handle(request(task=vouched.to_wire()), answer)
+        assert "IsolationUnavailable" not in str(answer.last)
+    finally:
+        service.close()
+        audit.close()
+    assert "IsolationUnavailable" in (tmp_path / "weak.jsonl").read_text()

@@ -16,7 +16,7 @@ import pytest
 from runvisor.actors.jail.probe import probe_jail
 from runvisor.policies import errors
 from runvisor.policies.audit import verify
-from runvisor.policies.permissions import Permissions
+from runvisor.policies.permissions import Filesystem, Permissions
 from runvisor.policies.result import Result
 from runvisor.policies.task import Task
 from runvisor.policies.trust import Trust
@@ -56,6 +56,35 @@ def test_the_decision_reads_like_a_sentence(supervisor: Supervisor) -> None:
     decision = supervisor.run("1 + 1", "python").decision
     assert decision is not None
     assert decision.explain().startswith("Chose python/native, the only arm that may run this task")
+
+
+def test_numeric_code_is_said_to_be_compilable(supervisor: Supervisor) -> None:
+    code = "def f(n):\n    s = 0\n    for i in range(n):\n        s += i\n    return s\nf(10)"
+    decision = supervisor.run(code, "python").decision
+    assert decision is not None
+    assert "python/jit compiles: f" in decision.explain()
+    assert {"python/native", "python/jit"} <= {candidate.arm for candidate in decision.candidates}
+
+
+def test_files_go_in_and_come_out(supervisor: Supervisor) -> None:
+    result = supervisor.run("open('/out/b', 'w').write(open('/in/a').read() * 2)", "python", files={"a": b"xy"})
+    assert result.files == {"b": b"xyxy"}
+    assert result.to_document()["files"] == {"b": "eHl4eQ=="}
+
+
+def test_relative_patterns_are_meant_from_the_callers_folder(
+    supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "data" / "n.txt").write_text("20")
+    monkeypatch.chdir(tmp_path)
+    permissions = Permissions(filesystem=Filesystem(read=("./data/*.txt",), write=("out/*",)))
+    code = "with open('out/m.txt', 'w') as f: f.write(str(int(open('data/n.txt').read()) + 1))"
+    assert supervisor.run(code, "python", permissions=permissions, trust="verified").ok
+    assert (tmp_path / "out" / "m.txt").read_text() == "21"
+    with pytest.raises(CapabilityDenied):
+        supervisor.run(code, "python", permissions=permissions)
 
 
 def test_what_is_learned_comes_back_into_decisions(supervisor: Supervisor) -> None:

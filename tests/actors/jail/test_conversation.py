@@ -88,7 +88,7 @@ def test_artifacts_come_with_the_result_up_to_their_caps(partner: JailedRuntime)
     ]
     many = run(partner, "artifacts = [['x', 'y', b'z']] * 100")
     assert len(many.artifacts) == MAX_ARTIFACTS
-    large = run(partner, f"artifacts = [['x', 'y', bytes({MAX_ARTIFACT_BYTES // 2})]] * 3")
+    large = run(partner, f"artifacts = [['x', 'y', bytes({MAX_ARTIFACT_BYTES * 2 // 3})]] * 2")
     assert len(large.artifacts) == 1
 
 

@@ -1,0 +1,50 @@
+"""From what a caller writes to a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from runvisor.policies.language import detect, resolve
+from runvisor.policies.permissions import Permissions
+from runvisor.policies.task import Task
+from runvisor.policies.trust import Trust
+from runvisor.policies.values import Value
+
+AUTO: Final = "auto"
+
+
+def make_task(
+    code: str | bytes,
+    language: str,
+    *,
+    inputs: Value = None,
+    permissions: Permissions | Mapping[str, Any] | None = None,
+    trust: Trust | str = Trust.UNTRUSTED,
+    label: str = "",
+    files: Mapping[str, bytes] | None = None,
+) -> tuple[Task, str]:
+    """Make a task of what a caller gives, and say how its language was found out.
+
+    Relative file patterns are made absolute here, since only the caller's
+    process knows from where they are meant.
+
+    Raises:
+        ConfigError: It is malformed, or its language is unknown.
+    """
+    if not isinstance(permissions, Permissions):
+        permissions = Permissions.from_dict(permissions or {})
+    folder = ""
+    if permissions.filesystem.is_relative:
+        folder = str(Path.cwd())
+        permissions = replace(permissions, filesystem=permissions.filesystem.anchored(folder))
+    reason = ""
+    if language == AUTO:
+        guess = detect(code)
+        language, reason = guess.language, f"Language {guess.language}: {guess.reason}."
+    else:
+        language = resolve(language)
+    task = Task(code, language, inputs, permissions, Trust.parse(trust), label, files or {}, folder)
+    return task, reason
