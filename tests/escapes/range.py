@@ -68,6 +68,8 @@ class Range:
         @contextmanager
         def watched(task: Task, grant: Grant) -> Iterator[Custody]:
             with take(task, grant) as custody:
+                if (before := getattr(self._seen, "remains", None)) is not None:
+                    before.close()
                 self._seen.remains = _Remains(custody.child)
                 yield custody
 
@@ -125,16 +127,24 @@ class _Remains:
     def __init__(self, child: Child) -> None:
         self._namespace = os.open(f"/proc/{child.pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self._pidfd = os.dup(child.pidfd)
+        self._fds: tuple[int, ...] = (self._namespace, self._pidfd)
 
     def alive(self) -> list[str]:
         """Name what outlived the answer, after a moment's grace."""
         deadline = time.monotonic() + _BURIAL_S
-        select.select([self._pidfd], [], [], _BURIAL_S)
+        ended = select.poll()  # select(2) takes no descriptor beyond 1023
+        ended.register(self._pidfd, select.POLLIN)
+        ended.poll(_BURIAL_S * 1000)
         while (left := self._members()) and time.monotonic() < deadline:
             time.sleep(0.005)  # dead, and not yet reaped
-        os.close(self._pidfd)
-        os.close(self._namespace)
+        self.close()
         return [f"processes live on: {', '.join(left)}"] if left else []
+
+    def close(self) -> None:
+        """Give back both descriptors; closing twice is fine."""
+        fds, self._fds = self._fds, ()
+        for fd in fds:
+            os.close(fd)
 
     def _members(self) -> list[str]:
         wanted = os.fstat(self._namespace).st_ino

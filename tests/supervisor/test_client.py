@@ -83,7 +83,7 @@ def test_relative_patterns_are_meant_from_the_callers_folder(
     code = "with open('out/m.txt', 'w') as f: f.write(str(int(open('data/n.txt').read()) + 1))"
     assert supervisor.run(code, "python", permissions=permissions, trust="verified").ok
     assert (tmp_path / "out" / "m.txt").read_text() == "21"
-    with pytest.raises(CapabilityDenied):
+    with pytest.raises(errors.CapabilityDenied):
         supervisor.run(code, "python", permissions=permissions)
 
 

@@ -214,4 +214,4 @@ def test_granted_environment_variables_are_all_it_sees(run: Run) -> None:
     assert seen["GREETING"] == "hi"
     assert set(seen) <= {"GREETING", "PATH", "HOME", "LANG", "TZ", "MPLBACKEND", "MPLCONFIGDIR", "LC_CTYPE"} | {
         name for name in seen if name.endswith("_NUM_THREADS") or name == "KMP_INIT_AT_FORK"
-    } | {"KMP_DUPLICATE_LIB_OK"}
+    } | {"KMP_DUPLICATE_LIB_OK", "MALLOC_ARENA_MAX"}

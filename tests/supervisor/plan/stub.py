@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runvisor.actors.python import source
+from runvisor.actors.python.coroutines import Coroutines
 from runvisor.policies.errors import GuestException
 from runvisor.policies.permissions import Permissions
 from runvisor.policies.result import Isolation, Result
@@ -79,7 +80,8 @@ def run_python(call: Call) -> Any:
     """Run a step's Python in this process; errors are the guest's."""
     assert isinstance(call.code, str)
     try:
-        return unpack(pack(source.run(source.parse(call.code, f"<{call.label}>"), {}, call.inputs)))
+        program = source.parse(call.code, f"<{call.label}>")
+        return unpack(pack(source.run(program, {}, call.inputs, Coroutines()).value))
     except Exception as error:
         raise GuestException(f"{type(error).__name__}: {error}", call.label) from None
 
