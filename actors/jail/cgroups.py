@@ -218,6 +218,8 @@ class PoolGroup:
 class Slot:
     """The memory cgroup of one child."""
 
+    can_rise = True
+
     def __init__(self, hierarchy: Hierarchy, path: Path) -> None:
         self._hierarchy = hierarchy
         self.path = path

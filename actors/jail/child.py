@@ -51,6 +51,9 @@ class ChildUsage:
 class MemoryBound(Protocol):
     """What holds one child to its memory: its cgroup, or its own limits."""
 
+    can_rise: bool
+    """A bound that was set holds, and may still be raised: none has to be final."""
+
     def limit_memory(self, limit_bytes: int, *, final: bool) -> None:
         """Set the bound; one that is not final may rise."""
         ...
@@ -136,7 +139,8 @@ class Child:
         Raises:
             WorkerCrashed: The limit cannot be set; nothing must run without it.
         """
-        if (memory_bytes, final) == self._memory_limit:
+        # The files of a cgroup cost half a millisecond: most tasks ask for what is set already.
+        if (memory_bytes, final or self._slot.can_rise) == self._memory_limit:
             return
         try:
             self._slot.limit_memory(self._baseline_bytes + memory_bytes + _SLACK_BYTES, final=final)
@@ -144,7 +148,7 @@ class Child:
             raise WorkerCrashed(
                 f"the memory limit cannot be set: {error.strerror}", "memory", "", {"started": False}
             ) from None
-        self._memory_limit = (memory_bytes, final)
+        self._memory_limit = (memory_bytes, final or self._slot.can_rise)
 
     def usage(self) -> ChildUsage:
         """Return what a living child has used since it was ready, in all its threads."""

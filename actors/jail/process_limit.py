@@ -24,6 +24,8 @@ class ProcessLimit:
         pid: The child, as this process sees it.
     """
 
+    can_rise = False
+
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._resident_bytes = 0

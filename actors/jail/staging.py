@@ -66,7 +66,9 @@ def open_path(path: str) -> int:
 
 
 def is_empty(folder_fd: int) -> bool:
-    """Say whether a folder holds nothing."""
+    """Say whether a folder of a scratch holds nothing; a tmpfs counts its entries in the folder's size."""
+    if os.fstat(folder_fd).st_size == 0:
+        return True
     fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder_fd)
     try:
         with os.scandir(fd) as entries:
