@@ -25,7 +25,7 @@ from runvisor.policies.task import Task
 from runvisor.policies.trust import Grant, Trust
 from runvisor.policies.values import Packed, pack
 
-ROUNDS = 40
+ROUNDS = 100
 ROWS = [{"id": n, "name": f"row {n}", "value": n * 1.5, "tags": ["a", "b"]} for n in range(2000)]
 TEXT_TRANSFORM = (
     "JSON.stringify(JSON.parse(inputs).filter(r => r.id % 2).map(r => ({ ...r, value: r.value * 2, tag: r.tags[0] })))"
@@ -128,9 +128,9 @@ def main() -> None:
         times = interleave(
             contenders,
             rounds=ROUNDS,
-            pauses_s=dict.fromkeys(fresh, 0.35),  # a load that the refill sustains
-            repeats={name: ROUNDS // 2 for name in contenders if name not in jobs},
-            bursts=dict.fromkeys(fresh, 3) | {"python session cell": 100, "v8 session cell": 100},
+            pauses_s=dict.fromkeys(fresh, 0.1),  # a load that the refill sustains
+            repeats={name: ROUNDS // 5 for name in contenders if name not in jobs},
+            bursts={"python session cell": 100, "v8 session cell": 100},
         )
     bars = {
         "python science, fresh": 1.5,

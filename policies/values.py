@@ -21,6 +21,7 @@ from typing import Any, Final, TypeAlias
 import msgpack
 
 from runvisor.policies import arrays
+from runvisor.policies.decoding_budget import DecodingBudget
 from runvisor.policies.errors import ProtocolError, UnserializableValue
 
 Value: TypeAlias = Any
@@ -35,10 +36,6 @@ MAX_BUFFERS: Final = 16
 LARGE_BYTES: Final = 64 * 1024
 _MAX_INT_BYTES = 1 << 16
 _MAX_DEPTH = 200
-_CONTAINER_BYTES: Final = 64
-_ELEMENT_BYTES: Final = 40
-_ENTRY_BYTES: Final = 120
-"""About what a list or dict, an element of a list with its pointer, and an entry of a dict take."""
 _MAX_PACKED_DEPTH = 4
 _MAX_JSON_BITS = 10_000  # json and str refuse integers of more than 4300 digits
 
@@ -141,7 +138,7 @@ def unpack(data: bytes | memoryview, *, buffers: Sequence[Any] = (), max_bytes: 
     Raises:
         ProtocolError: The bytes are not one whole packed value, or do not fit the buffers or the bound.
     """
-    return _unpack(data, _Decoder(buffers, _Budget(max_bytes) if max_bytes is not None else None))
+    return _unpack(data, _Decoder(buffers, DecodingBudget(max_bytes) if max_bytes is not None else None))
 
 
 def to_json(value: Value) -> Value:
@@ -180,32 +177,6 @@ def is_number(value: object) -> bool:
         (True, False, False)
     """
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
-
-
-class _Budget:
-    """Counts what lists and dicts cost as they are built, and stops the one that is too many."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._left = max_bytes
-        self.options: dict[str, Any] = {
-            "list_hook": self._count_list,
-            "object_hook": self._count_dict,
-            "max_array_len": max_bytes // _ELEMENT_BYTES,
-            "max_map_len": max_bytes // _ENTRY_BYTES,
-        }
-
-    def _count_list(self, value: list[Any]) -> list[Any]:
-        self._spend(_CONTAINER_BYTES + _ELEMENT_BYTES * len(value))
-        return value
-
-    def _count_dict(self, value: dict[Any, Any]) -> dict[Any, Any]:
-        self._spend(_CONTAINER_BYTES + _ENTRY_BYTES * len(value))
-        return value
-
-    def _spend(self, count: int) -> None:
-        self._left -= count
-        if self._left < 0:
-            raise ProtocolError("it holds too many values", "value", "leave it as a numpy array, or as a file in /out")
 
 
 def _unpack(data: bytes | memoryview, decoder: _Decoder) -> Value:
@@ -331,7 +302,7 @@ class _Encoder:
 class _Decoder:
     """Decodes extensions; each buffer is one part of the value."""
 
-    def __init__(self, buffers: Sequence[Any], budget: _Budget | None = None, depth: int = 0) -> None:
+    def __init__(self, buffers: Sequence[Any], budget: DecodingBudget | None = None, depth: int = 0) -> None:
         self._left: dict[int, Any] = dict(enumerate(buffers))
         self.budget = budget
         self._depth = depth
