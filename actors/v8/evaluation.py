@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from runvisor.actors.channel.frames import FrameSocket
 from runvisor.actors.v8 import inputs, outputs, places
-from runvisor.actors.v8.bridge import Bridge, Entry, Event, Step
+from runvisor.actors.v8.bridge import Bridge, Entry, Event, Slot, Step
 from runvisor.actors.v8.fetch import Answer
 from runvisor.actors.v8.isolate import Buffer, Ending, Failure
 from runvisor.actors.v8.shared import SharedBuffer
@@ -29,6 +29,9 @@ _MODULE: Final = re.compile(r"(?<![\w.$])(?:import|export|await)\b")
 _SURELY_MODULE: Final = re.compile(r"(?<![\w.$])(?:await\s*[(\[`+\-/]|import\s*\()")
 # What a cell may hold that has to be changed before it can run a second time, or be waited for.
 _CHANGED_IN_CELLS: Final = re.compile(r"(?<![\w.$])(?:let|const|class|using|import|export|await)\b")
+
+
+_POSTED: Final = (b"", -1, False)
 
 
 class _BrokenOff(Exception):
@@ -150,8 +153,12 @@ class Evaluation:
 
     def _start(self, code: str, kind: str) -> None:
         bridge = self._bridge
-        text, leaves = inputs.to_text(inputs.decode(self._frame["inputs"], self._buffers), bridge.token)
+        decoded = inputs.decode(self._frame["inputs"], self._buffers)
+        # An input that is one long text goes as it is: as JSON it would be read twice.
+        is_text = isinstance(decoded.value, str) and bridge.post(Slot.INPUTS, decoded.value)
+        text, leaves = ("", []) if is_text else inputs.to_text(decoded, bridge.token)
         flags = {
+            "isText": is_text,
             "callsMain": bool(_MAIN_CALL.search(code)),
             "kind": kind,
             "session": self._session,
@@ -164,8 +171,9 @@ class Evaluation:
             code = _visible_main(code) + f"\n//# sourceURL={_FILENAME}"
         flags_text = json.dumps(flags)
         flags_data = flags_text.encode() + b" " * (len(flags_text) % 2)
-        code_data, code_units, code_wide = _units(code)
-        input_data, input_units, input_wide = _units(text)
+        code_data, code_units, code_wide = _POSTED if bridge.post(Slot.CODE, code) else _units(code)
+        posted = is_text or bridge.post(Slot.INPUTS, text)
+        input_data, input_units, input_wide = _POSTED if posted else _units(text)
         bridge.put(flags_data, code_data, input_data)
         code_at = len(flags_data)
         input_at = code_at + len(code_data)

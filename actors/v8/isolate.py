@@ -141,6 +141,16 @@ class Isolate:
         self._free(self._library.mr_set_object_item(self._context, target.raw, key, value.raw))
         self._free(key)
 
+    def set_text(self, target: Handle, index: int, text: str) -> None:
+        """Set an element, which must be there, of an array that no task has touched.
+
+        Raises:
+            UnicodeEncodeError: The text holds lone surrogates.
+        """
+        value = self._string(text)
+        self.set(target, index, Handle(value))
+        self._free(value)
+
     def limit_heap(self, limit_bytes: int) -> None:
         """End the running evaluation as `Ending.MEMORY` when the heap grows beyond this."""
         self._library.mr_set_hard_memory_limit(self._context, limit_bytes)

@@ -5,6 +5,14 @@ const internals = {
   ask, CALL, header, bytes, units, unitCount, putText, textOf, part, now, answers, define, fail,
   typedArray, copyFrom, timerId,
 };
+// Long texts come as strings of the engine's own making. The elements are there before any task:
+// setting one never looks at Array.prototype.
+const post = [null, null];
+const collect = (index) => {
+  const text = post[index];
+  post[index] = null;
+  return text;
+};
 let inbox = bytes;
 const take = (at, length, wide) =>
   textOf(wide ? new Units(inboxBuffer(), inboxOffset() + at, length) : new Bytes(inboxBuffer(), inboxOffset() + at, length), length);
@@ -17,8 +25,9 @@ const enter = () => {
     case 1: { // run: flags as ASCII, then code, then inputs
       const [, flagsLength, codeAt, codeLength, codeWide, inputsAt, inputsLength, inputsWide] = header;
       const flags = parse(take(0, flagsLength, false));
-      const code = take(codeAt, codeLength, codeWide);
-      let inputs = parse(take(inputsAt, inputsLength, inputsWide));
+      const code = codeLength < 0 ? collect(0) : take(codeAt, codeLength, codeWide);
+      let inputs = inputsLength < 0 ? collect(1) : take(inputsAt, inputsLength, inputsWide);
+      if (!flags.isText) inputs = parse(inputs);
       if (flags.revive) inputs = revive(inputs);
       inbox = bytes;
       inbound = [];
@@ -64,4 +73,4 @@ lazily("streams", [
 ]);
 lazily("fetch", ["fetch", "Headers", "Request", "Response"]);
 define(globalThis, "self", globalThis);
-return [enter, report];
+return [enter, report, post];
