@@ -106,7 +106,7 @@ def main() -> None:
     ray.get(idle.nothing.remote())
     with ExitStack() as stack:
         stack.callback(ray.shutdown)
-        server = UnixServer(lambda request, emit: emit(request), "bench")
+        server = UnixServer(lambda request, answers, _: answers.send(request), "bench")
         stack.callback(server.close)
         channel = UnixChannel(str(server.path), "bench")
         stack.callback(channel.close)
