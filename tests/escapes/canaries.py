@@ -17,6 +17,9 @@ from runvisor.actors.jail.child import Child
 
 SHARED_FOLDER: Final = Path("/tmp/canary")
 """Where attacks written for any sandbox look for a secret."""
+_ROOT: Final = Path(__file__).resolve().parents[2]
+CHECKOUT_IN_TMP: Final = _ROOT.parts[2] if _ROOT.parts[1] == "tmp" else ""
+"""What stands in every /tmp, since a checkout is shown at its own place; empty if it lies elsewhere."""
 _SHARED_NAME: Final = "\0proto-host"
 _IPC_CREAT, _IPC_RMID, _IPC_STAT = 0o1000, 0, 2
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -187,4 +190,6 @@ class Sibling:
         from runvisor.policies.values import unpack
 
         value = unpack(answer["value"]) if answer.get("op") == "value" else answer
-        return [] if value == [self._token, self._token, ["marker"]] else [f"the sibling says {value!r}"]
+        seen = [name for name in value[2] if name != CHECKOUT_IN_TMP] if isinstance(value, list) else value
+        is_untouched = isinstance(value, list) and value[:2] == [self._token] * 2 and seen == ["marker"]
+        return [] if is_untouched else [f"the sibling says {value!r}"]

@@ -8,6 +8,7 @@ import pytest
 
 from runvisor.actors.jail.probe import probe_jail
 from runvisor.policies.permissions import Permissions
+from tests.escapes.canaries import CHECKOUT_IN_TMP
 from tests.escapes.range import Range
 
 pytestmark = [
@@ -22,7 +23,7 @@ def marks():
     found += [module.__name__ for module in (builtins, sys, os, tempfile) if hasattr(module, "left")]
     found += [name for name in sys.modules if name.startswith("left")]
     for folder in ("/tmp", "/out", "/in", os.getcwd()):
-        found += [f"{folder}/{name}" for name in os.listdir(folder) if name not in ("port",)]
+        found += [f"{folder}/{name}" for name in os.listdir(folder) if name not in ("port", "CHECKOUT")]
     found += [place for place in sys.path if "left" in place]
     found += [str(hook) for hook in gc.callbacks if "left" in repr(hook)]
     found += ["umask"] * (os.umask(0o77) != 0o22) + ["limit"] * (resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 100)
@@ -66,6 +67,7 @@ found
 @pytest.mark.parametrize("language", ["python", "javascript"])
 def test_nothing_of_a_run_is_there_in_the_next(python_range: Range, v8_range: Range, language: str, runs: int) -> None:
     shooting, code = (python_range, IN_PYTHON) if language == "python" else (v8_range, IN_JAVASCRIPT)
+    code = code.replace("CHECKOUT", CHECKOUT_IN_TMP)
     for _ in range(runs):
         result = shooting.execute(code, language, Permissions(timeout_s=5.0))
         assert result.value == [], result.error
