@@ -80,7 +80,8 @@ found + [sys.getrecursionlimit() == 5000] * (sys.getrecursionlimit() == 5000)
 """
     with opened(python_range, "python", "one") as one, opened(python_range, "python", "two") as two:
         assert cell(one, leave).value == 1
-        assert cell(two, look.replace("CHECKOUT", CHECKOUT_IN_TMP)).value == []
+        look = look.replace("CHECKOUT", CHECKOUT_IN_TMP)
+        assert cell(two, look).value == []
     with opened(python_range, "python", "three") as three:
         assert cell(three, look).value == []
 
