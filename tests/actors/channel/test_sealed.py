@@ -92,7 +92,7 @@ def test_too_much_of_it_is_refused_and_nothing_is_kept_open(
         SealedInputs.received(b"", [memory.fileno()] * 2)
     with pytest.raises(ProtocolError):
         SealedInputs.received(None, [memory.fileno()])
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
 
 
 def test_closing_twice_is_fine_and_a_view_outlives_it(memory: SealedMemory) -> None:

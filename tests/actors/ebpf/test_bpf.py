@@ -101,4 +101,4 @@ def test_loading_leaves_nothing_open() -> None:
     os.close(bpf.load_socket_filter(RETURN_7))
     with pytest.raises(bpf.VerifierRefusal):
         bpf.load_socket_filter(READ_NULL)
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before

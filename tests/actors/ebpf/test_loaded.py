@@ -60,7 +60,7 @@ def test_nothing_of_a_long_input_is_left_whatever_the_order(memory: int) -> None
 def test_closing_gives_the_mapping_and_the_descriptor_back(memory: int) -> None:
     before = len(list(os.scandir("/proc/self/fd")))
     made(memory).close()
-    assert len(list(os.scandir("/proc/self/fd"))) == before
+    assert len(list(os.scandir("/proc/self/fd"))) <= before
     with pytest.raises(OSError, match="Bad file"):
         LoadedProgram(0, ARTIFACT, 2, 1023)
 

@@ -254,7 +254,7 @@ def test_closing_the_zygote_leaves_nothing_behind() -> None:
         with pytest.raises(ProcessLookupError):
             signal.pidfd_send_signal(pidfd, signal.SIGCONT)
         os.close(pidfd)
-    assert set(find_hierarchy().parent.glob("runvisor-*")) == before
+    assert set(find_hierarchy().parent.glob("runvisor-*")) <= before
 
 
 def test_children_die_with_a_killed_zygote(zygote: Zygote) -> None:
@@ -294,4 +294,4 @@ def test_a_killed_host_leaves_no_process_and_no_cgroup(tmp_path: Path) -> None:
     for pidfd in pidfds:
         assert select.select([pidfd], [], [], 10)[0], "a process outlived its host"
         os.close(pidfd)
-    assert set(find_hierarchy().parent.glob("runvisor-*")) == before
+    assert set(find_hierarchy().parent.glob("runvisor-*")) <= before
