@@ -15,6 +15,7 @@ import importlib
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -95,6 +96,7 @@ class _ZygoteProcess:
         self._layers = charter.layers
         self._control = FrameSocket(socket.socket(fileno=charter.control_fd))
         self._children: dict[int, tuple[int, int, str]] = {}  # pidfd -> (pid, child's id, slot)
+        self._scratches: dict[int, str] = {}  # child's id -> the host folder it writes in, if it has no mounts
         self._dirty_slots: list[tuple[int, str]] = []  # folder of the tree, name
         self._poll = select.poll()
         self._poll.register(self._control.fileno(), select.POLLIN)
@@ -190,6 +192,8 @@ class _ZygoteProcess:
             )
         pidfd = os.pidfd_open(pid)
         self._children[pidfd] = (pid, number, slot)
+        if "mount namespace, read-only root" not in self._layers:
+            self._scratches[number] = str(message["scratch"])
         self._poll.register(pidfd, select.POLLIN)
         self._control.send({"op": "spawned", "child": number}, (ours.fileno(), out_reader, err_reader, pidfd))
         ours.close()
@@ -231,6 +235,8 @@ class _ZygoteProcess:
         self._poll.unregister(pidfd)
         _, status, usage = os.wait4(pid, 0)
         os.close(pidfd)
+        if scratch := self._scratches.pop(number, ""):  # the host may have been killed and cannot
+            shutil.rmtree(scratch, ignore_errors=True)
         with contextlib.suppress(OSError):  # the host may be gone; the rest still has to be done
             self._control.send(
                 {
