@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -33,6 +33,7 @@ class Cancellation:
         self._cancelled = False
         self._closed = False
         self._fd = -1
+        self._wakes: list[Callable[[], None]] = []
 
     @property
     def cancelled(self) -> bool:
@@ -47,6 +48,26 @@ class Cancellation:
             self._cancelled = True
             if self._fd >= 0:
                 os.eventfd_write(self._fd, 1)
+            wakes = list(self._wakes)
+        for wake in wakes:  # without our lock: each takes one of its own
+            wake()
+
+    @contextmanager
+    def waking(self, wake: Callable[[], None]) -> Iterator[None]:
+        """Have a function called when this is called off while the block runs.
+
+        For those who wait on a condition, who must look at `cancelled` once they are in the block.
+
+        Args:
+            wake: Called from the thread that calls `cancel`, maybe after the block's end; must not wait long.
+        """
+        with self._lock:
+            self._wakes.append(wake)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._wakes.remove(wake)
 
     def fileno(self) -> int:
         """Return the descriptor that becomes readable; it stays this object's.

@@ -14,9 +14,11 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Final, Generic, TypeVar
 
+from runvisor.actors.cancellation import Cancellation
 from runvisor.actors.runtime import Load, PoolSize
+from runvisor.actors.waiting import WaitingLine
 from runvisor.policies.demand import Demand
-from runvisor.policies.errors import PoolExhausted, QueueFull, RunvisorError, SpawnFailed
+from runvisor.policies.errors import RunvisorError, SpawnFailed
 
 T = TypeVar("T")
 
@@ -49,11 +51,11 @@ class InstancePool(Generic[T]):
         self._size = size
         self._demand = Demand(size.minimum, size.maximum)
         self._changed = threading.Condition()
+        self._line = WaitingLine(self._changed, size.max_waiting, "instance")
         self._idle: deque[T] = deque()
         self._spent: SimpleQueue[T | None] = SimpleQueue()
         self._busy = 0
         self._making = 0
-        self._waiting = 0
         self._failures = 0
         self._last_error: RunvisorError | None = None
         self._closed = False
@@ -74,7 +76,13 @@ class InstancePool(Generic[T]):
             self._threads.append(thread)
 
     @contextmanager
-    def lend(self, wait_s: float | None = None, *, make: Callable[[], T] | None = None) -> Iterator[T]:
+    def lend(
+        self,
+        wait_s: float | None = None,
+        *,
+        make: Callable[[], T] | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> Iterator[T]:
         """Lend one instance for one task; it is destroyed after the block, however that ends.
 
         The destruction itself happens in the background, off the caller's path.
@@ -82,14 +90,16 @@ class InstancePool(Generic[T]):
         Args:
             wait_s: How long to wait for one; None is the pool's own limit.
             make: Makes one for this task alone, in place of a warm one.
+            cancellation: Ends the waiting at once; not heard any more when the instance is lent.
 
         Raises:
+            Cancelled: It was called off; no instance was taken.
             PoolExhausted: None came free in time; ``retry_after_s`` is in the details.
             QueueFull: Too many callers wait already.
             SpawnFailed: The pool cannot make instances any more.
         """
         wait_s = self._size.wait_s if wait_s is None else wait_s
-        instance = self._take(wait_s) if make is None else self._make_for_one(wait_s, make)
+        instance = self._take(wait_s, cancellation) if make is None else self._make_for_one(wait_s, make, cancellation)
         try:
             yield instance
         finally:
@@ -97,7 +107,7 @@ class InstancePool(Generic[T]):
 
     def load(self) -> Load:
         """Return how busy it is."""
-        return Load(len(self._idle), self._busy, self._waiting)
+        return Load(len(self._idle), self._busy, self._line.length)
 
     def close(self) -> None:
         """Destroy what is idle and make no more; lent instances end with their leases."""
@@ -112,19 +122,19 @@ class InstancePool(Generic[T]):
         for instance in idle:
             self._destroy(instance)
 
-    def _take(self, wait_s: float) -> T:
+    def _take(self, wait_s: float, cancellation: Cancellation | None) -> T:
         with self._changed:
             self._demand.note(time.monotonic())
-            self._wait_until(lambda: bool(self._idle), wait_s)
+            self._wait_until(lambda: bool(self._idle), wait_s, cancellation)
             self._busy += 1
             instance = self._idle.popleft()
             self._changed.notify_all()
             return instance
 
-    def _make_for_one(self, wait_s: float, make: Callable[[], T]) -> T:
+    def _make_for_one(self, wait_s: float, make: Callable[[], T], cancellation: Cancellation | None) -> T:
         """Make an instance that counts like any other; a warm one gives way to it."""
         with self._changed:
-            self._wait_until(lambda: bool(self._idle) or self._alive() < self._size.maximum, wait_s)
+            self._wait_until(lambda: bool(self._idle) or self._alive() < self._size.maximum, wait_s, cancellation)
             if self._alive() >= self._size.maximum:
                 self._busy += 1  # until it is destroyed
                 self._spent.put(self._idle.popleft())
@@ -140,31 +150,16 @@ class InstancePool(Generic[T]):
     def _alive(self) -> int:
         return len(self._idle) + self._busy + self._making
 
-    def _wait_until(self, ready: Callable[[], bool], wait_s: float) -> None:
-        deadline = time.monotonic() + wait_s
-        if not ready() and self._waiting >= self._size.max_waiting:
-            raise QueueFull(
-                f"{self._waiting} callers already wait for an instance",
-                "",
-                "send fewer tasks at once, or raise the pool's size",
-                {"retry_after_s": 1.0},
-            )
-        self._waiting += 1
-        try:
-            while not ready():
-                if self._closed or self._failures >= _MAX_FAILURES:
-                    raise SpawnFailed(f"the pool makes no instances any more: {self._last_error or 'it is closed'}")
-                left_s = deadline - time.monotonic()
-                if left_s <= 0:
-                    raise PoolExhausted(
-                        f"no instance came free in {wait_s:g} s ({self._busy} busy of {self._size.maximum})",
-                        "",
-                        "retry later, or raise the pool's maximum",
-                        {"retry_after_s": 1.0},
-                    )
-                self._changed.wait(left_s)
-        finally:
-            self._waiting -= 1
+    def _wait_until(self, ready: Callable[[], bool], wait_s: float, cancellation: Cancellation | None) -> None:
+        def is_ready() -> bool:
+            if ready():
+                return True
+            if self._closed or self._failures >= _MAX_FAILURES:
+                raise SpawnFailed(f"the pool makes no instances any more: {self._last_error or 'it is closed'}")
+            return False
+
+        busy = lambda: f"{self._busy} busy of {self._size.maximum}"  # noqa: E731
+        self._line.wait_until(is_ready, wait_s, busy, cancellation)
 
     def _wanted(self) -> bool:
         """Say whether to make an instance now.
@@ -176,9 +171,9 @@ class InstancePool(Generic[T]):
         if self._alive() >= self._size.maximum:
             return False
         target = self._demand.target(time.monotonic())
-        if self._busy and not self._waiting:
+        if self._busy and not self._line.length:
             return ready < max(1, target // 2)
-        return ready < max(target, self._waiting)
+        return ready < max(target, self._line.length)
 
     def _retire_one(self, now: float) -> None:
         """Let one warm instance go when bursts have become smaller than what is kept."""
@@ -189,7 +184,7 @@ class InstancePool(Generic[T]):
     def _bury(self) -> None:
         """Destroy what was lent, a moment later: destroying and refilling would delay the answer."""
         while (instance := self._spent.get()) is not None:
-            if not self._waiting:
+            if not self._line.length:
                 time.sleep(_GRACE_S)
             self._destroy(instance)
             with self._changed:

@@ -20,7 +20,7 @@ from runvisor.actors.runtime import PoolSize
 from runvisor.actors.service import PoolService
 from runvisor.actors.sessions import SessionLimits
 from runvisor.actors.settings import RuntimeSettings
-from runvisor.policies.errors import RunvisorError
+from runvisor.policies.errors import ConfigError, RunvisorError
 
 _DEFAULTS: Final = RuntimeSettings()
 
@@ -39,6 +39,7 @@ class PoolActor:
         audit_folder: Where this actor's audit log goes.
         allow_untrusted_bpf: The operator lets untrusted programs into the kernel.
         settings: What else the operator decided.
+        sessions: How many sessions it keeps; None leaves half of its instances to tasks.
     """
 
     def __init__(
@@ -49,10 +50,12 @@ class PoolActor:
         audit_folder: str,
         allow_untrusted_bpf: bool = False,
         settings: RuntimeSettings = _DEFAULTS,
+        sessions: SessionLimits | None = None,
     ) -> None:
         self._nonce = secrets.token_hex(16)
         self._runtime = registry.create(runtime, size, settings)
         self._size = size
+        self._sessions = sessions or SessionLimits.for_pool(size)
         self._accept_weak_isolation = settings.accept_weak_isolation
         self._key = key
         self._allow_untrusted_bpf = allow_untrusted_bpf
@@ -66,14 +69,21 @@ class PoolActor:
 
         Raises:
             SpawnFailed: The runtime cannot run on this node; says what is missing.
+            ConfigError: It is to keep more sessions than it has instances.
         """
+        if self._sessions.total > self._size.maximum:
+            raise ConfigError(
+                f"{self._sessions.total} sessions do not fit into {self._size.maximum} instances",
+                "sessions.total",
+                "raise the pool's maximum",
+            )
         self._runtime.start()
         self._service = PoolService(
             self._runtime,
             self._key,
             self._audit,
             allow_untrusted_bpf=self._allow_untrusted_bpf,
-            sessions=SessionLimits.for_pool(self._size),
+            sessions=self._sessions,
             missing_layers=() if self._accept_weak_isolation else self._runtime.probe().missing_layers,
         )
         self._server = UnixServer(self._service.handle, self._nonce)

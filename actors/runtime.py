@@ -135,6 +135,7 @@ class Runtime(Protocol):
 
         Raises:
             ConfigError: The task cannot be run as given (bad inputs for this language).
+            Cancelled: It was called off while it waited for an instance; nothing was started.
             PoolExhausted: No instance came free in time; nothing was started.
             WorkerError: Our side failed; the pool is to be replaced.
         """

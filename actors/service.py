@@ -20,7 +20,7 @@ from runvisor.actors.runtime import NetworkedRuntime, Runtime, SharedInputsRunti
 from runvisor.actors.session_requests import SessionRequests
 from runvisor.actors.sessions import SessionLimits
 from runvisor.actors.streaming import Progress
-from runvisor.policies.errors import InvalidTask, ProtocolError, RunvisorError, WorkerCrashed
+from runvisor.policies.errors import Cancelled, InvalidTask, ProtocolError, RunvisorError, WorkerCrashed
 from runvisor.policies.result import Result
 from runvisor.policies.trust import Grant, Trust
 from runvisor.policies.values import Value, pack
@@ -133,9 +133,13 @@ class PoolService:
             if admitted.grant.trust is Trust.TRUSTED:
                 self._audit.append("execution", "intend", principal, subject)
             with progress.answers.cancel_when_gone(cancellation):
-                result = self._runtime.execute(
-                    admitted.task, admitted.arm.variant, admitted.grant, progress.watch(cancellation)
-                )
+                try:
+                    result = self._runtime.execute(
+                        admitted.task, admitted.arm.variant, admitted.grant, progress.watch(cancellation)
+                    )
+                except Cancelled:
+                    self._audit.append("execution", "call off", principal, subject)
+                    raise
         self._audit.append("execution", "execute", principal, {**subject, **ending(result)})
         return result
 

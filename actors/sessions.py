@@ -13,6 +13,7 @@ from typing import Final
 from runvisor.actors.runtime import Cell, OpenSession, PoolSize, Watch
 from runvisor.policies.errors import Cancelled, ConfigError, SessionBusy, SessionLost, TooManySessions
 from runvisor.policies.result import Result
+from runvisor.policies.values import is_number
 
 _TOKEN_BYTES: Final = 32
 _MAX_REMEMBERED: Final = 1024
@@ -20,18 +21,39 @@ _MAX_REMEMBERED: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
-    """How many sessions a pool keeps, and for how long."""
+    """How many sessions a pool keeps, and for how long.
+
+    Example:
+        >>> SessionLimits(total=2, idle_s=60.0).per_principal
+        2
+
+    Raises:
+        ConfigError: A bound is not positive, or contradicts another.
+    """
 
     total: int = 8
     """Open at once. Each occupies an instance of the pool."""
     per_principal: int = 6
-    """Open at once for one principal."""
+    """Open at once for one principal; at most ``total``."""
     idle_s: float = 600.0
     """A session that ran nothing for so long is ended, unless its owner asked for another bound."""
     max_idle_s: float = 4 * 3600.0
     """The longest bound that an owner may ask for."""
     lifetime_s: float = 24 * 3600.0
     """A session is ended at this age when it next is idle; its cells have bounds of their own."""
+
+    def __post_init__(self) -> None:
+        for name in ("total", "per_principal"):
+            number = getattr(self, name)
+            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+                raise ConfigError(f"{number!r} is no number of sessions", name, "give at least 1")
+        for name in ("idle_s", "max_idle_s", "lifetime_s"):
+            number = getattr(self, name)
+            if not is_number(number) or not 0 < number < float("inf"):
+                raise ConfigError(f"{number!r} is no time", name, "give a number of seconds above 0")
+        if self.idle_s > self.max_idle_s:
+            raise ConfigError("idle_s is longer than max_idle_s", "idle_s", "raise max_idle_s")
+        object.__setattr__(self, "per_principal", min(self.per_principal, self.total))
 
     @classmethod
     def for_pool(cls, size: PoolSize) -> SessionLimits:

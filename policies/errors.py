@@ -171,6 +171,10 @@ class OutputLimitExceeded(LimitExceeded):
     """stdout, stderr or the value is larger than ``output_bytes``."""
 
 
+class DiskLimitExceeded(LimitExceeded):
+    """The files that a task is granted are more than ``disk_bytes`` holds; it did not run."""
+
+
 class InstructionLimitExceeded(LimitExceeded):
     """Fuel or the verifier's instruction budget ran out."""
 

@@ -15,6 +15,7 @@ import ray
 
 from runvisor.actors import registry
 from runvisor.actors.runtime import PoolSize
+from runvisor.actors.sessions import SessionLimits
 from runvisor.actors.settings import RuntimeSettings
 from runvisor.policies.authority import MIN_KEY_BYTES, Authority
 from runvisor.policies.errors import TrustViolation
@@ -37,6 +38,9 @@ class SupervisorOptions:
 
     sizes: Mapping[str, PoolSize] = field(default_factory=dict)
     """Pool sizes by runtime."""
+    sessions: Mapping[str, SessionLimits] = field(default_factory=dict)
+    """How many sessions a runtime's pool keeps and when idle ones end. A pool that is not named
+    keeps half of its instances for tasks, and ends a session after 600 s without a cell."""
     spares: bool = True
     """Keep a started spare behind each active pool."""
     allow_untrusted_bpf: bool = False
@@ -72,6 +76,7 @@ class SupervisorActor:
             options.spares,
             allow_untrusted_bpf=options.allow_untrusted_bpf,
             settings=options.settings,
+            sessions=options.sessions,
         )
         self._pools: dict[str, SupervisedPool] = {}
         self._sent_at: dict[str, float] = {}

@@ -16,6 +16,7 @@ from ray.exceptions import RayActorError, RayError
 
 from runvisor.actors.pool import PoolActor
 from runvisor.actors.runtime import PoolSize
+from runvisor.actors.sessions import SessionLimits
 from runvisor.actors.settings import RuntimeSettings
 from runvisor.policies.errors import RestartIntensityExceeded, RunvisorError, SpawnFailed
 from runvisor.supervisor.tree import RestartIntensity
@@ -38,6 +39,8 @@ class PoolOptions:
     """How long after a pool its spare is started, so as not to slow the first tasks."""
     allow_untrusted_bpf: bool = False
     settings: RuntimeSettings = field(default_factory=RuntimeSettings)
+    sessions: Mapping[str, SessionLimits] = field(default_factory=dict)
+    """By runtime; by the pool's size for those that are not named."""
 
 
 class SupervisedPool:
@@ -127,6 +130,7 @@ class SupervisedPool:
                 self._options.audit_folder,
                 self._options.allow_untrusted_bpf,
                 self._options.settings,
+                self._options.sessions.get(self.runtime),
             )
         )
         try:

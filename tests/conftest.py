@@ -9,6 +9,7 @@ import pytest
 import ray
 
 from runvisor.actors.runtime import PoolSize
+from runvisor.actors.sessions import SessionLimits
 from runvisor.supervisor.actor import SupervisorOptions
 from runvisor.supervisor.client import Supervisor
 
@@ -34,5 +35,7 @@ def supervisor(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """One supervisor for the whole test session; commands and further clients attach to it."""
     audit = str(tmp_path_factory.mktemp("audit"))
     sizes = {name: PoolSize(minimum=2, maximum=6) for name in ("python", "v8", "wasm", "ebpf")}
-    with Supervisor.start(options=SupervisorOptions(sizes=sizes, audit_folder=audit)) as supervisor:
+    sessions = {"python": SessionLimits(total=4, per_principal=3)}
+    options = SupervisorOptions(sizes=sizes, sessions=sessions, audit_folder=audit)
+    with Supervisor.start(options=options) as supervisor:
         yield supervisor

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
+from runvisor.actors.cancellation import Cancellation
 from runvisor.actors.instances import InstancePool
 from runvisor.actors.jail import staging
 from runvisor.actors.jail.child import Child
@@ -83,7 +84,13 @@ class Warden:
 
     @contextmanager
     def take(
-        self, permissions: Permissions, on_record: OnRecord, *, files: Mapping[str, bytes] = {}, folder: str = ""
+        self,
+        permissions: Permissions,
+        on_record: OnRecord,
+        *,
+        files: Mapping[str, bytes] = {},
+        folder: str = "",
+        cancellation: Cancellation | None = None,
     ) -> Iterator[Custody]:
         """Lend a child that fits a grant; it is destroyed after the block.
 
@@ -92,17 +99,19 @@ class Warden:
             on_record: Called for each decision about a connection, from another thread.
             files: What the task finds under /in.
             folder: Where it starts, if its grant shows that place.
+            cancellation: Ends the waiting for a child at once.
 
         Raises:
+            Cancelled: It was called off; no child was taken.
             PolicyError: What is granted cannot be given here.
             InvalidPermissions: A granted path does not exist, or leads through a link.
-            OutputLimitExceeded: The granted files do not fit into ``disk_bytes``.
+            DiskLimitExceeded: The granted files do not fit into ``disk_bytes``.
         """
         with ExitStack() as stack:
             if self._fits_warm_children(permissions):
-                custody = Custody(stack.enter_context(self._pool.lend()))
+                custody = Custody(stack.enter_context(self._pool.lend(cancellation=cancellation)))
             else:
-                custody = self._make_own(stack, permissions, on_record, folder)
+                custody = self._make_own(stack, permissions, on_record, folder, cancellation)
             child = custody.child
             if files:
                 if not child.folders:
@@ -118,7 +127,14 @@ class Warden:
         nothing = permissions.filesystem == Filesystem() and not permissions.network.allowed_hosts
         return nothing and permissions.disk_bytes == self._zygote.spec.scratch_bytes
 
-    def _make_own(self, stack: ExitStack, permissions: Permissions, on_record: OnRecord, folder: str) -> Custody:
+    def _make_own(
+        self,
+        stack: ExitStack,
+        permissions: Permissions,
+        on_record: OnRecord,
+        folder: str,
+        cancellation: Cancellation | None,
+    ) -> Custody:
         granted: GrantedFiles | None = None
         plan: NetworkPlan | None = None
         hosts = permissions.network.allowed_hosts
@@ -142,7 +158,7 @@ class Warden:
                 folder=folder,
             )
 
-        child = stack.enter_context(self._pool.lend(make=make))
+        child = stack.enter_context(self._pool.lend(make=make, cancellation=cancellation))
         if plan is not None:
             listeners, child.listeners = child.listeners, []
             stack.callback(self._broker.open(plan, listeners, on_record=on_record).close)

@@ -82,7 +82,7 @@ class GrantedFiles:
             disk_bytes: How much may be copied.
 
         Raises:
-            OutputLimitExceeded: There is more.
+            DiskLimitExceeded: There is more.
         """
         room = staging.Room(MAX_FILES, disk_bytes)
         for (_, place), folder in zip(sorted(self._places.items()), folders, strict=True):

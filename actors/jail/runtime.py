@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from typing import Any, Final
 
+from runvisor.actors.cancellation import Cancellation
 from runvisor.actors.channel.sealed import SealedInputs
 from runvisor.actors.instances import InstancePool
 from runvisor.actors.jail.child import Child
@@ -77,7 +78,7 @@ class JailedRuntime:
         message = {**first_frame(task, variant, permissions, permissions.timeout_s + 1), "inputs": inputs.data}
         shared = sealed_parts(inputs, message)
         asked = time.monotonic()
-        with self._custody(task, grant) as custody:
+        with self._custody(task, grant, watch.cancellation) as custody:
             queue_s = time.monotonic() - asked
             message["env"] = {**custody.environment, **message["env"]}
             custody.child.limit_memory(permissions.memory_bytes)
@@ -116,13 +117,17 @@ class JailedRuntime:
         self._warden.close()
         self._zygote.close()
 
-    def _custody(self, task: Task, grant: Grant) -> AbstractContextManager[Custody]:
+    def _custody(
+        self, task: Task, grant: Grant, cancellation: Cancellation | None = None
+    ) -> AbstractContextManager[Custody]:
         """Take the child that a task runs in."""
 
         def on_record(record: EgressRecord) -> None:
             self.on_connection(grant.principal, {"label": task.label, **record.to_message()})
 
-        return self._warden.take(grant.permissions, on_record, files=task.files, folder=task.folder)
+        return self._warden.take(
+            grant.permissions, on_record, files=task.files, folder=task.folder, cancellation=cancellation
+        )
 
     def _make(self) -> Child:
         return self._zygote.spawn(memory_bytes=_WARM_MEMORY_BYTES)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from runvisor.actors.jail import kernel
-from runvisor.policies.errors import OutputLimitExceeded
+from runvisor.policies.errors import DiskLimitExceeded
 from runvisor.policies.task import is_file_name
 
 _BELOW: Final = kernel.RESOLVE_BENEATH | kernel.RESOLVE_NO_SYMLINKS | kernel.RESOLVE_NO_MAGICLINKS
@@ -109,7 +109,7 @@ def copy_in(source_fd: int, target_fd: int, wanted: Callable[[str], bool], room:
         writable: Whether the guest may change the copies.
 
     Raises:
-        OutputLimitExceeded: There is more than fits.
+        DiskLimitExceeded: There is more than fits.
     """
     for path, fd in _regular_files(source_fd, wanted, _BELOW):
         size = os.fstat(fd).st_size
@@ -117,7 +117,7 @@ def copy_in(source_fd: int, target_fd: int, wanted: Callable[[str], bool], room:
         room.bytes -= size
         if room.files < 0 or room.bytes < 0:
             os.close(fd)
-            raise OutputLimitExceeded(
+            raise DiskLimitExceeded(
                 "the files that are granted do not fit into the sandbox's disk",
                 "disk_bytes",
                 "raise disk_bytes, or grant the folder as a whole (folder/**), which is not copied",

@@ -2,78 +2,63 @@
 
 from __future__ import annotations
 
-import time
 from threading import Condition, Lock
-from types import TracebackType
 
+from runvisor.actors.cancellation import Cancellation
 from runvisor.actors.runtime import Load, PoolSize
-from runvisor.policies.errors import PoolExhausted, QueueFull
+from runvisor.actors.waiting import WaitingLine
 
 
 class Gate:
-    """A bounded number of places, and a bounded queue before them; ``with gate:`` holds one place.
+    """A bounded number of places, and a bounded queue before them.
 
     Args:
         size: ``maximum`` places, ``max_waiting`` callers that wait ``wait_s`` at most.
 
     Example:
         >>> gate = Gate(PoolSize(maximum=1))
-        >>> with gate:
-        ...     gate.load()
+        >>> gate.take()
+        >>> gate.load()
         Load(idle=0, busy=1, waiting=0)
+        >>> gate.give_back()
     """
 
     def __init__(self, size: PoolSize) -> None:
         self._size = size
         self._lock = Lock()
         self._changed = Condition(self._lock)
+        self._line = WaitingLine(self._changed, size.max_waiting, "place")
         self._busy = 0
-        self._waiting = 0
 
-    def __enter__(self) -> None:
-        """Take one place for one execution.
+    def take(self, cancellation: Cancellation | None = None) -> None:
+        """Take one place for one execution, which `give_back` ends.
+
+        Args:
+            cancellation: Ends the waiting at once.
 
         Raises:
+            Cancelled: It was called off; no place was taken.
             PoolExhausted: None came free in time; ``retry_after_s`` is in the details.
             QueueFull: Too many callers wait already.
         """
         with self._lock:
             if self._busy >= self._size.maximum:
-                self._wait()
+                self._line.wait_until(self._has_room, self._size.wait_s, self._state, cancellation)
             self._busy += 1
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def give_back(self) -> None:
+        """Give a place to whoever waits."""
         with self._lock:
             self._busy -= 1
-            if self._waiting:
+            if self._line.length:
                 self._changed.notify()
 
     def load(self) -> Load:
         """Return how many places are free and taken, and how many callers wait."""
-        return Load(max(0, self._size.maximum - self._busy), self._busy, self._waiting)
+        return Load(max(0, self._size.maximum - self._busy), self._busy, self._line.length)
 
-    def _wait(self) -> None:
-        if self._waiting >= self._size.max_waiting:
-            raise QueueFull(
-                f"{self._waiting} callers already wait",
-                "",
-                "send fewer tasks at once, or raise the pool's size",
-                {"retry_after_s": 1.0},
-            )
-        deadline = time.monotonic() + self._size.wait_s
-        self._waiting += 1
-        try:
-            while self._busy >= self._size.maximum:
-                left_s = deadline - time.monotonic()
-                if left_s <= 0:
-                    raise PoolExhausted(
-                        f"no place came free in {self._size.wait_s:g} s ({self._busy} busy)",
-                        "",
-                        "retry later, or raise the pool's maximum",
-                        {"retry_after_s": 1.0},
-                    )
-                self._changed.wait(left_s)
-        finally:
-            self._waiting -= 1
+    def _has_room(self) -> bool:
+        return self._busy < self._size.maximum
+
+    def _state(self) -> str:
+        return f"{self._busy} busy"

@@ -72,6 +72,7 @@ class WasmRuntime:
         Output comes in one piece, at the end; a cancellation is honoured when the engine answers.
 
         Raises:
+            Cancelled: It was called off while it waited for a place.
             InvalidTask: The task is not for this variant, or its inputs do not fit the module.
             ConfigError: C is asked for and its compiler is not installed.
             CapacityError: No place, engine or compiler came free in time.
@@ -83,17 +84,19 @@ class WasmRuntime:
                 f"wasm/{variant} does not run {task.language}", "language", f"use {', '.join(languages) or 'a variant'}"
             )
         asked = time.perf_counter()
-        with self._gate:
-            queue_s = time.perf_counter() - asked
-            try:
-                if watch.cancellation.cancelled:
-                    outcome, bytes_in = Outcome(), 0
-                elif variant == "record":
-                    outcome, bytes_in = self._run_records(task, grant, watch.started)
-                else:
-                    outcome, bytes_in = self._run_module(task, grant, watch.started)
-            except (GuestError, LimitExceeded) as error:
-                outcome, bytes_in = Outcome(error=error, was_cold=True), len(task.code)
+        self._gate.take(watch.cancellation)
+        queue_s = time.perf_counter() - asked
+        try:
+            if watch.cancellation.cancelled:
+                outcome, bytes_in = Outcome(), 0
+            elif variant == "record":
+                outcome, bytes_in = self._run_records(task, grant, watch.started)
+            else:
+                outcome, bytes_in = self._run_module(task, grant, watch.started)
+        except (GuestError, LimitExceeded) as error:
+            outcome, bytes_in = Outcome(error=error, was_cold=True), len(task.code)
+        finally:
+            self._gate.give_back()
         for stream, data in ((1, outcome.stdout), (2, outcome.stderr)):
             if data:
                 watch.output(stream, data)

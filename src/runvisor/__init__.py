@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from runvisor.actors.python.profiles import PythonProfile
     from runvisor.actors.runtime import PoolSize
+    from runvisor.actors.sessions import SessionLimits
     from runvisor.actors.settings import RuntimeSettings
     from runvisor.policies import errors
     from runvisor.policies.permissions import Filesystem, Network, Permissions
@@ -46,6 +47,7 @@ __all__ = [
     "Result",
     "RuntimeSettings",
     "Session",
+    "SessionLimits",
     "Shared",
     "Supervisor",
     "SupervisorOptions",
@@ -60,6 +62,7 @@ _HOMES = {
     "PythonProfile": "actors.python.profiles",
     "Shared": "supervisor.shared",
     "AsyncSession": "supervisor.async_session",
+    "SessionLimits": "actors.sessions",
     "Session": "supervisor.session",
     "Execution": "supervisor.execution",
     "Output": "supervisor.execution",

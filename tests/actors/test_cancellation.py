@@ -49,6 +49,17 @@ def test_it_holds_no_descriptor_unless_asked_and_none_when_closed() -> None:
         os.fstat(fd)
 
 
+def test_it_wakes_those_who_wait_on_a_condition_and_nobody_afterwards() -> None:
+    woken: list[str] = []
+    with Cancellation() as cancellation:
+        with cancellation.waking(lambda: woken.append("too late")):
+            pass
+        with cancellation.waking(lambda: woken.append("in time")):
+            cancellation.cancel()
+            cancellation.cancel()
+    assert woken == ["in time"]
+
+
 def test_a_name_is_free_again_when_its_execution_has_ended() -> None:
     running = Cancellations()
     for _ in range(2):

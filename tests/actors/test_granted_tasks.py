@@ -16,7 +16,7 @@ from runvisor.actors.jail.standing import Standing, find_standing
 from runvisor.actors.python.runtime import PythonRuntime
 from runvisor.actors.runtime import PoolSize, Watch
 from runvisor.actors.v8.runtime import V8Runtime
-from runvisor.policies.errors import InvalidPermissions, OutputLimitExceeded
+from runvisor.policies.errors import DiskLimitExceeded, InvalidPermissions
 from runvisor.policies.permissions import Filesystem, MiB, Network, Permissions
 from runvisor.policies.result import Result
 from runvisor.policies.task import Task
@@ -135,7 +135,7 @@ def test_a_grant_of_what_is_not_there_is_refused_by_name(python: JailedRuntime, 
 def test_more_than_the_disk_is_refused_before_it_runs(python: JailedRuntime, tmp_path: Path) -> None:
     (tmp_path / "big.bin").write_bytes(bytes(3 * MiB))
     permissions = Permissions(filesystem=Filesystem(read=(f"{tmp_path}/*.bin",)), disk_bytes=2 * MiB)
-    with pytest.raises(OutputLimitExceeded, match="do not fit"):
+    with pytest.raises(DiskLimitExceeded, match="do not fit"):
         run(python, "1", permissions)
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from runvisor.actors.cancellation import Cancellation
 from runvisor.actors.instances import InstancePool
 from runvisor.actors.runtime import PoolSize
-from runvisor.policies.errors import PoolExhausted, QueueFull, SpawnFailed
+from runvisor.policies.errors import Cancelled, PoolExhausted, QueueFull, SpawnFailed
 
 
 class Workshop:
@@ -126,6 +128,64 @@ def test_a_pool_that_can_make_no_more_says_why_instead_of_stalling() -> None:
     with pytest.raises(SpawnFailed, match="the zygote is gone"), pool.lend():
         pytest.fail("lent from nothing")
     pool.close()
+
+
+def test_a_caller_who_is_called_off_waits_no_longer_and_takes_no_instance() -> None:
+    with workshop(1, 1, wait_s=600.0) as w:
+        for make in (None, w._make):
+            ended = threading.Event()
+            with Cancellation() as cancellation, w.pool.lend(wait_s=5):
+                began = threading.Thread(target=wait_in_vain, args=(w, cancellation, make, ended))
+                began.start()
+                until(lambda: w.pool.load().waiting == 1)
+                cancellation.cancel()
+                assert ended.wait(5)
+                began.join()
+                assert w.pool.load().waiting == 0
+        with w.pool.lend(wait_s=5):
+            assert w.pool.load().busy == 1
+
+
+def wait_in_vain(
+    w: Workshop, cancellation: Cancellation, make: Callable[[], int] | None, ended: threading.Event
+) -> None:
+    with pytest.raises(Cancelled), w.pool.lend(make=make, cancellation=cancellation):
+        pytest.fail("an instance was lent to nobody")
+    ended.set()
+
+
+def test_an_early_word_keeps_a_caller_from_a_warm_instance() -> None:
+    with workshop(1, 1) as w, Cancellation() as cancellation:
+        w.wait_for(lambda: len(w.made) == 1)
+        cancellation.cancel()
+        with pytest.raises(Cancelled), w.pool.lend(cancellation=cancellation):
+            pytest.fail("an instance was lent to nobody")
+        assert w.pool.load().busy == 0
+
+
+def test_calling_one_caller_off_does_not_leave_another_waiting() -> None:
+    with workshop(1, 1, wait_s=600.0) as w, ExitStack() as stack:
+        lease = ExitStack()
+        lease.enter_context(w.pool.lend(wait_s=5))
+        words = [stack.enter_context(Cancellation()) for _ in range(8)]
+        served = threading.Event()
+        callers = [threading.Thread(target=wait_in_vain, args=(w, word, None, threading.Event())) for word in words]
+        callers.append(threading.Thread(target=lambda: (use(w), served.set())))
+        for caller in callers:
+            caller.start()
+        until(lambda: w.pool.load().waiting == 9)
+        for word in words:
+            word.cancel()
+        lease.close()
+        assert served.wait(5)
+        for caller in callers:
+            caller.join()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
 
 
 def test_load_counts_idle_and_busy() -> None:

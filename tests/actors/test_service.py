@@ -16,10 +16,10 @@ from runvisor.actors.audit_log import AuditLog
 from runvisor.actors.cancellation import Cancellation
 from runvisor.actors.channel.frames import Message
 from runvisor.actors.channel.sealed import seal
-from runvisor.actors.runtime import Load, Probe, Watch
+from runvisor.actors.runtime import Load, Probe, Watch, called_off
 from runvisor.actors.service import PoolService
 from runvisor.policies.authority import Authority
-from runvisor.policies.errors import InvalidTask, IsolationUnavailable, RunvisorError
+from runvisor.policies.errors import Cancelled, InvalidTask, IsolationUnavailable, RunvisorError
 from runvisor.policies.permissions import KiB, Permissions
 from runvisor.policies.result import Isolation, Result
 from runvisor.policies.task import Task
@@ -124,3 +124,18 @@ def test_untrusted_code_is_refused_for_want_of_a_layer_and_other_code_is_not(tmp
         service.close()
         audit.close()
     assert "IsolationUnavailable" in (tmp_path / "weak.jsonl").read_text()
+
+
+def test_a_task_that_was_called_off_while_it_waited_is_on_record(tmp_path: Path) -> None:
+    class Full(Adder):
+        def execute(self, task: Task, variant: str, grant: Grant, watch: Watch) -> Result:
+            raise called_off()
+
+    audit = AuditLog(tmp_path / "audit.jsonl")
+    service = PoolService(Full(), KEY, audit)
+    answer = Answer()
+    service.handle(request(), answer)
+    service.close()
+    audit.close()
+    assert isinstance(RunvisorError.from_wire(answer.last["error"]), Cancelled)
+    assert '"call off"' in (tmp_path / "audit.jsonl").read_text()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from runvisor.actors.pool import PoolActor
 from runvisor.actors.runtime import Cell, PoolSize, Watch
 from runvisor.actors.sessions import SessionLimits, Sessions
 from runvisor.policies import errors
@@ -252,3 +255,31 @@ def test_half_of_a_pool_is_left_to_tasks() -> None:
     for maximum, total, share in ((16, 8, 6), (6, 3, 2), (1, 1, 1)):
         limits = SessionLimits.for_pool(PoolSize(minimum=1, maximum=maximum))
         assert (limits.total, limits.per_principal) == (total, share)
+
+
+@pytest.mark.parametrize(
+    ("limits", "where"),
+    [
+        ({"total": 0}, "total"),
+        ({"per_principal": -1}, "per_principal"),
+        ({"total": True}, "total"),
+        ({"idle_s": 0}, "idle_s"),
+        ({"max_idle_s": float("nan")}, "max_idle_s"),
+        ({"lifetime_s": "long"}, "lifetime_s"),
+        ({"idle_s": 10.0, "max_idle_s": 5.0}, "idle_s"),
+    ],
+)
+def test_limits_that_make_no_sense_are_refused(limits: dict[str, Any], where: str) -> None:
+    with pytest.raises(errors.ConfigError) as caught:
+        SessionLimits(**limits)
+    assert caught.value.where == where
+
+
+def test_nobody_is_promised_more_sessions_than_there_are() -> None:
+    assert SessionLimits(total=2).per_principal == 2
+
+
+def test_a_pool_keeps_no_more_sessions_than_it_has_instances(tmp_path: Path) -> None:
+    pool = PoolActor("python", PoolSize(1, 4), bytes(32), str(tmp_path), sessions=SessionLimits(total=5))
+    with pytest.raises(errors.ConfigError, match="do not fit into 4 instances"):
+        pool.start()

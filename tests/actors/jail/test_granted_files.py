@@ -15,7 +15,7 @@ from runvisor.actors.jail.probe import probe_jail
 from runvisor.actors.jail.staging import Room
 from runvisor.actors.jail.standing import Standing, find_standing
 from runvisor.actors.jail.zygote import Zygote
-from runvisor.policies.errors import InvalidPermissions, OutputLimitExceeded
+from runvisor.policies.errors import DiskLimitExceeded, InvalidPermissions
 from runvisor.policies.permissions import Filesystem, MiB
 from tests.actors.jail.test_zygote import PRISONER, ask
 
@@ -164,7 +164,7 @@ def test_more_than_the_disk_holds_is_refused(zygote: Zygote, host: Path) -> None
     granted = GrantedFiles(Filesystem(read=(f"{host}/*.csv",)), may_bind=False)
     child = zygote.spawn(memory_bytes=64 * MiB, view=granted.view, bound=granted.bound)
     try:
-        with pytest.raises(OutputLimitExceeded, match="do not fit"):
+        with pytest.raises(DiskLimitExceeded, match="do not fit"):
             granted.stage(child.folders[2:], 1 * MiB)
     finally:
         child.close()

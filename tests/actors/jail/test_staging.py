@@ -12,7 +12,7 @@ import pytest
 
 from runvisor.actors.jail import staging
 from runvisor.actors.jail.staging import Room, copy_in, harvest, open_path, publish, stamps, write_files
-from runvisor.policies.errors import OutputLimitExceeded
+from runvisor.policies.errors import DiskLimitExceeded
 
 PLENTY = 1 << 30
 
@@ -134,7 +134,7 @@ def test_copying_in_stays_within_its_room(folder: tuple[Path, int], other: tuple
     (path / "b.txt").write_bytes(bytes(100))
     copy_in(fd, other[1], lambda name: name.endswith(".csv"), Room(10, 100), writable=False)
     assert sorted(entry.name for entry in other[0].iterdir()) == ["a.csv"]
-    with pytest.raises(OutputLimitExceeded, match="do not fit"):
+    with pytest.raises(DiskLimitExceeded, match="do not fit"):
         copy_in(fd, other[1], everything, Room(10, 150), writable=False)
 
 
