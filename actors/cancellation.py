@@ -18,8 +18,9 @@ _MAX_EARLY: Final = 1024
 class Cancellation:
     """Set once, from any thread; never unset.
 
-    Its descriptor is an eventfd (see eventfd(2)), made when first asked for and
-    readable from the moment of `cancel`: put it into a poll beside the others.
+    Three ways to hear of it: an action that `cancel` calls, a function that wakes
+    a waiting thread, or a descriptor for a poll. The descriptor is an eventfd (see eventfd(2)), made when first asked
+    for and readable from the moment of `cancel`.
 
     Example:
         >>> with Cancellation() as cancellation:
@@ -34,6 +35,7 @@ class Cancellation:
         self._closed = False
         self._fd = -1
         self._wakes: list[Callable[[], None]] = []
+        self._action: Callable[[], None] | None = None
 
     @property
     def cancelled(self) -> bool:
@@ -48,6 +50,8 @@ class Cancellation:
             self._cancelled = True
             if self._fd >= 0:
                 os.eventfd_write(self._fd, 1)
+            if self._action is not None:
+                self._action()
             wakes = list(self._wakes)
         for wake in wakes:  # without our lock: each takes one of its own
             wake()
@@ -68,6 +72,19 @@ class Cancellation:
         finally:
             with self._lock:
                 self._wakes.remove(wake)
+
+    def act(self, action: Callable[[], None] | None) -> None:
+        """Say what `cancel` is to call, in its own thread; at once if it has been called.
+
+        Once this has returned, the action that was set before is not called any more.
+
+        Args:
+            action: Must not wait or raise; None is nothing.
+        """
+        with self._lock:
+            self._action = action
+            if self._cancelled and action is not None:
+                action()
 
     def fileno(self) -> int:
         """Return the descriptor that becomes readable; it stays this object's.

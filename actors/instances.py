@@ -128,7 +128,8 @@ class InstancePool(Generic[T]):
             self._wait_until(lambda: bool(self._idle), wait_s, cancellation)
             self._busy += 1
             instance = self._idle.popleft()
-            self._changed.notify_all()
+            if self._wanted():  # else nobody has anything to do, and waking them would delay the task
+                self._changed.notify_all()
             return instance
 
     def _make_for_one(self, wait_s: float, make: Callable[[], T], cancellation: Cancellation | None) -> T:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 import socket
@@ -79,6 +80,7 @@ class Child:
         stdout_fd: Read end of its stdout, non-blocking.
         stderr_fd: Read end of its stderr, non-blocking.
         pidfd: Readable when it has exited.
+        poll: Waits for any of these four; made here, ahead, and not when an answer waits for it.
         layers: What is in force around it, as it found when it was sealed.
         folders: Descriptors of the folders behind its /in, /out and each staged place.
         listeners: Its listening sockets, for the broker of its network to take.
@@ -96,12 +98,16 @@ class Child:
         self.channel = FrameSocket(socket.socket(fileno=fds[0]))
         self.stdout_fd, self.stderr_fd, self.pidfd = fds[1:]
         self._slot = slot
+        self._owned: list[int] = []
         self._exited = threading.Event()
         self._exit: ChildExit | None = None
         self._closed = False
         self._baseline_bytes = 0
         self._baseline_cpu_s = 0.0
         self._memory_limit = (0, False)
+        self.poll = select.poll()
+        for fd in (self.channel.fileno(), *fds[1:]):
+            self.poll.register(fd, select.POLLIN)
         for fd in (self.stdout_fd, self.stderr_fd):
             os.set_blocking(fd, False)
 
@@ -169,6 +175,10 @@ class Child:
         """Return the CPU time of a child that has ended, without what it took to make it."""
         return max(0.0, end.cpu_s - self._baseline_cpu_s)
 
+    def own(self, fd: int) -> None:
+        """Take a descriptor that is to be closed with the child."""
+        self._owned.append(fd)
+
     def exit(self, timeout_s: float = _EXIT_TIMEOUT_S) -> ChildExit | None:
         """Wait for the child's end and say how it came; None if it has not ended in time."""
         self._exited.wait(timeout_s)
@@ -187,7 +197,7 @@ class Child:
         self.kill()
         self.channel.close()
         self._slot.close()
-        for fd in (self.stdout_fd, self.stderr_fd, self.pidfd, *self.folders, *self.listeners):
+        for fd in (self.stdout_fd, self.stderr_fd, self.pidfd, *self.folders, *self.listeners, *self._owned):
             os.close(fd)
         if self.scratch:
             shutil.rmtree(self.scratch, ignore_errors=True)

@@ -11,7 +11,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -38,6 +38,9 @@ class Bounds:
     """Cap of stdout and of stderr, each."""
     reply_bytes: int
     """Cap of the reply frame."""
+    awake_s: float = 0.0
+    """How long to look for the answer before sleeping until it comes: waking up an idle core
+    costs more than a small task, but a core that looks can do nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +92,23 @@ class Conversation:
         self.frames = FrameBuffer(max_bytes=reply_bytes, decode=decode_report)
         self.is_out_of_turn = False
         """The child has said more than it was asked for."""
-        self.poll = select.poll()
+        self.poll = child.poll
         self.channel = child.channel.fileno()
-        for fd in (self.channel, child.stdout_fd, child.stderr_fd, child.pidfd):
-            self.poll.register(fd, select.POLLIN)
+        self.interrupted = -1
+        self.is_sending = False
+        """The poll waits for room in the channel too."""
+
+    def hear(self) -> int:
+        """Return an eventfd of which the poll hears, for a thread that calls a cell off."""
+        if self.interrupted < 0:
+            self.interrupted = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self.poll.register(self.interrupted, select.POLLIN)
+            # The child's: it outlives every exchange, and is closed where all that is the child's is.
+            self.child.own(self.interrupted)
+        else:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self.interrupted)
+        return self.interrupted
 
     def exchange(
         self, kind: Kind, message: Mapping[str, Any], bounds: Bounds, watch: Watch, shared: Sequence[int] = ()
@@ -114,13 +130,13 @@ class Conversation:
         """
         began = time.monotonic()
         exchange = _Exchange(self, kind, bounds, watch)
-        cancelled = watch.cancellation.fileno()
-        self.poll.register(cancelled, select.POLLIN)
+        watch.cancellation.act(exchange.on_cancel())
         try:
             end = exchange.send(message, shared) or exchange.until(began + bounds.timeout_s)
         finally:
-            with contextlib.suppress(KeyError):
-                self.poll.unregister(cancelled)
+            watch.cancellation.act(None)
+        if end == "exit" and kind != "cell" and watch.cancellation.cancelled:
+            end = "cancelled"
         if end != "reply":
             self.child.kill()
         wall_s = time.monotonic() - began
@@ -155,10 +171,16 @@ class _Exchange:
         self._kind = kind
         self._bounds = bounds
         self._watch = watch
-        self._cancelled = watch.cancellation.fileno()
         self._interrupts = 0
         self._interrupt_at = 0.0
         self._unsent = memoryview(b"")
+
+    def on_cancel(self) -> Callable[[], None]:
+        """Return what another thread is to do when the exchange is called off."""
+        if self._kind != "cell":
+            return self._child.kill
+        interrupted = self._of.hear()
+        return lambda: os.eventfd_write(interrupted, 1)
 
     def send(self, message: Mapping[str, Any], shared: Sequence[int]) -> End | None:
         """Begin to send; what does not fit into the socket goes as the child reads."""
@@ -174,7 +196,7 @@ class _Exchange:
         return self._send_more()
 
     def until(self, deadline: float) -> End:
-        poll = self._of.poll
+        asleep_at = time.monotonic() + self._bounds.awake_s
         while True:
             now = time.monotonic()
             if now >= deadline:
@@ -185,10 +207,14 @@ class _Exchange:
                 if now >= self._interrupt_at:
                     self._interrupt(now)
                 until = min(deadline, self._interrupt_at)
-            for fd, happened in poll.poll((until - now) * 1000 + 1):
+            is_awake = now < asleep_at
+            events = self._of.poll.poll(0 if is_awake else (until - now) * 1000 + 1)
+            for fd, happened in events:
                 end = self._on_event(fd, happened)
                 if end is not None:
                     return self._drain() or end
+            if is_awake and not events:
+                os.sched_yield()
 
     def _on_event(self, fd: int, happened: int) -> End | None:
         if fd == self._of.channel:
@@ -197,10 +223,8 @@ class _Exchange:
             return self._read_channel() if happened & ~select.POLLOUT else None
         if fd in self.printed:
             return self._read_stream(fd)
-        if fd == self._cancelled:
-            if self._kind != "cell":
-                return "cancelled"
-            self._of.poll.unregister(fd)
+        if fd == self._of.interrupted:
+            os.eventfd_read(fd)
             self._interrupt(time.monotonic())
             return None
         return self._read_channel() or "exit"  # the pidfd: its last words may still lie in the channel
@@ -218,10 +242,13 @@ class _Exchange:
                 self._unsent = self._unsent[self._child.channel.send_some(self._unsent) :]
         except BlockingIOError:
             self._of.poll.modify(self._of.channel, select.POLLIN | select.POLLOUT)
+            self._of.is_sending = True
             return None
         except OSError:
             return self._read_channel() or "exit"
-        self._of.poll.modify(self._of.channel, select.POLLIN)
+        if self._of.is_sending:
+            self._of.poll.modify(self._of.channel, select.POLLIN)
+            self._of.is_sending = False
         return None
 
     def _has_spoken(self) -> bool:

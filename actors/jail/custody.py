@@ -23,6 +23,7 @@ from runvisor.policies.task import MAX_FILES as MAX_RESULT_FILES
 from runvisor.policies.task import MAX_FILES_BYTES
 
 _OWN_PARTS: Final = 2  # /in and /out come before the staged places
+_NO_FILES: Final = Filesystem()
 _REMEDY: Final = "run as root, or allow user namespaces (sysctl user.max_user_namespaces)"
 
 
@@ -124,7 +125,7 @@ class Warden:
         self._broker.close()
 
     def _fits_warm_children(self, permissions: Permissions) -> bool:
-        nothing = permissions.filesystem == Filesystem() and not permissions.network.allowed_hosts
+        nothing = permissions.filesystem == _NO_FILES and not permissions.network.allowed_hosts
         return nothing and permissions.disk_bytes == self._zygote.spec.scratch_bytes
 
     def _make_own(
@@ -139,9 +140,9 @@ class Warden:
         plan: NetworkPlan | None = None
         hosts = permissions.network.allowed_hosts
         standing = find_standing()
-        if standing is Standing.PLAIN and (hosts or permissions.filesystem != Filesystem()):
+        if standing is Standing.PLAIN and (hosts or permissions.filesystem != _NO_FILES):
             raise PolicyError("neither files nor hosts can be granted without namespaces", "permissions", _REMEDY)
-        if permissions.filesystem != Filesystem():
+        if permissions.filesystem != _NO_FILES:
             granted = GrantedFiles(permissions.filesystem, may_bind=standing is Standing.ROOT)
             stack.callback(granted.close)
         if hosts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 from runvisor.actors.jail.child import Child
@@ -45,9 +46,7 @@ class Around:
     @classmethod
     def of(cls, child: Child, *, networked: bool) -> Around:
         """Read it off a sealed child."""
-        own_files = "mount namespace, read-only root" in child.layers
-        limits = tuple(limit for limit in ENFORCED if limit != "disk_bytes" or own_files)
-        return cls(child.layers, limits, "allow-list" if networked else "none")
+        return _around(child.layers, networked)
 
     @property
     def engine(self) -> str:
@@ -55,6 +54,13 @@ class Around:
         if not self.layers:
             return "none"
         return "namespaces+seccomp" if "pid namespace" in self.layers else "seccomp"
+
+
+@lru_cache(maxsize=64)  # a pool's children are all alike
+def _around(layers: tuple[str, ...], networked: bool) -> Around:
+    own_files = "mount namespace, read-only root" in layers
+    limits = tuple(limit for limit in ENFORCED if limit != "disk_bytes" or own_files)
+    return Around(layers, limits, "allow-list" if networked else "none")
 
 
 NOTHING_RAN: Final = Around((), (), "none")

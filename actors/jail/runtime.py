@@ -94,7 +94,9 @@ class JailedRuntime:
                 around=Around.of(custody.child, networked=custody.networked),
             )
             left = custody.collect(ended_well=result.ok)
-        return replace(result, files=left.files, refused_files=left.refused)
+        if left.files or left.refused:
+            result = replace(result, files=left.files, refused_files=left.refused)
+        return result
 
     def open_session(self, task: Task, variant: str, grant: Grant) -> JailedSession:
         """See `SessionRuntime.open_session`; the session occupies one of the pool's instances."""

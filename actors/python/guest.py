@@ -11,6 +11,7 @@ import importlib
 import linecache
 import os
 import sys
+from dataclasses import dataclass
 from typing import Any, Final
 
 from runvisor.actors.channel.frames import FrameSocket
@@ -21,7 +22,15 @@ from runvisor.actors.python.numeric import accelerate, engine
 from runvisor.actors.python.numeric.accelerate import Accelerator
 from runvisor.policies.values import pack
 
-_WARM_TEXT: Final = "import math\ndef double(x):\n    return x * 2\ntotal = [double(i) for i in range(3)]\ntotal"
+_REHEARSAL: Final = {
+    "code": "import math\ndef double(x):\n    return x * 2\ntotal = [double(i) for i in range(3)]\ntotal",
+    "label": "",
+    "inputs": pack({"x": [1.5, "text"]}),
+    "env": {},
+    "cpu_s": 1e9,
+    "memory_bytes": 1 << 46,
+}
+"""A task like any other, but for limits that leave all as it is."""
 
 _STACK_BYTES: Final = 64 << 20
 """About what the objects of the scientific stack take."""
@@ -71,27 +80,37 @@ def _reseed() -> None:
         sys.modules["numpy.random"].seed()
 
 
-def prepare(options: dict[str, Any]) -> int:
-    """Make a child ready: touch its share of copied pages. The ``random`` module seeds itself after a fork.
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a waiting child has ready."""
 
-    Returns:
-        The size of its address space.
-    """
+    interpreter: Interpreter
+    mapped_bytes: int
+    """The size of its address space."""
+
+
+def prepare(options: dict[str, Any]) -> Prepared:
+    """Make a child ready: touch its share of copied pages. The ``random`` module seeds itself after a fork."""
     global _is_zygote
     del options
     _is_zygote = False
     _rehearse()
-    return _mapped_bytes + _GROWTH_BYTES
+    return Prepared(Interpreter(_profiles), _mapped_bytes + _GROWTH_BYTES)
 
 
 def _rehearse() -> None:
     """Walk the path of a task once: after a fork, the first touch of each page costs a copy."""
-    Interpreter().run_task(_WARM_TEXT, "", pack({"x": [1.5, "text"]}))
+    ours, theirs = FrameSocket.pair()
+    with ours, theirs:
+        ours.send(_REHEARSAL)
+        serve(theirs, Prepared(Interpreter(_profiles), 0))
+        ours.receive()
+        ours.receive()
     sys.modules.pop("__main__", None)
     linecache.clearcache()
 
 
-def serve(channel: FrameSocket, prepared: int) -> None:
+def serve(channel: FrameSocket, prepared: Prepared) -> None:
     """Take one task or the start of a session, serve it, and let the process end."""
     first, fds = channel.receive_with_fds()
     if first is None:
@@ -102,12 +121,12 @@ def serve(channel: FrameSocket, prepared: int) -> None:
     channel.send({"op": "started"})
     buffers = shared.mapped(first.get("shared"), fds)
     limits.apply_cpu_limit(first["cpu_s"])
-    limits.apply_address_space_limit(prepared + first["memory_bytes"] + shared.size_of(first.get("shared")))
+    shared_bytes = shared.size_of(first.get("shared"))
+    limits.apply_address_space_limit(prepared.mapped_bytes + first["memory_bytes"] + shared_bytes)
     os.environ.update(first["env"])
-    accelerator = None
+    interpreter = prepared.interpreter
     if first.get("variant") == "jit":
-        accelerator = Accelerator(engine.process_engine())
-    interpreter = Interpreter(_profiles, accelerator)
+        interpreter = Interpreter(_profiles, Accelerator(engine.process_engine()))
     if is_session:
         session.serve(channel, interpreter)
         return

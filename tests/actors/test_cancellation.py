@@ -60,6 +60,25 @@ def test_it_wakes_those_who_wait_on_a_condition_and_nobody_afterwards() -> None:
     assert woken == ["in time"]
 
 
+def test_an_action_is_called_once_and_at_once_if_it_comes_late() -> None:
+    calls: list[str] = []
+    with Cancellation() as cancellation:
+        cancellation.act(lambda: calls.append("first"))
+        cancellation.cancel()
+        cancellation.cancel()
+        cancellation.act(lambda: calls.append("late"))
+    assert calls == ["first", "late"]
+
+
+def test_an_action_that_was_taken_back_is_not_called() -> None:
+    calls: list[str] = []
+    with Cancellation() as cancellation:
+        cancellation.act(lambda: calls.append("never"))
+        cancellation.act(None)
+        cancellation.cancel()
+    assert calls == []
+
+
 def test_a_name_is_free_again_when_its_execution_has_ended() -> None:
     running = Cancellations()
     for _ in range(2):
