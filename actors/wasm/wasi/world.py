@@ -1,0 +1,64 @@
+"""All that one run sees through WASI, and what came of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Final
+
+from runvisor.actors.wasm.deadlines import Deadlines
+from runvisor.actors.wasm.wasi.abi import Ended
+from runvisor.actors.wasm.wasi.ambient import HOST, Ambient
+from runvisor.actors.wasm.wasi.descriptors import Directory, Table
+from runvisor.actors.wasm.wasi.guard import PathGuard
+
+_NO_DEADLINES: Final = Deadlines(lambda: None)
+
+
+@dataclass(slots=True)
+class World:
+    """One run's world; nothing is granted in it but what is put here. Close it when the run has ended."""
+
+    token: int
+    """The run's token in the table of deadlines."""
+    output_bytes: int
+    """Cap of stdout and of stderr, each."""
+    stdin: bytes = b""
+    arguments: tuple[bytes, ...] = (b"main",)
+    environment: tuple[bytes, ...] = ()
+    """``NAME=value`` each."""
+    ambient: Ambient = HOST
+    """Clocks and randomness."""
+    guard: PathGuard = field(default_factory=PathGuard)
+    """What may be done with which path; nothing may, unless it is set."""
+    deadlines: Deadlines = _NO_DEADLINES
+    """The process's."""
+    stdout: bytearray = field(default_factory=bytearray)
+    stderr: bytearray = field(default_factory=bytearray)
+    exit_code: int | None = None
+    """Set by ``proc_exit``."""
+    overflowed: str = ""
+    """``stdout`` or ``stderr``, if it went over the cap."""
+    stdin_at: int = 0
+    table: Table = field(default_factory=Table)
+
+    def preopen(self, directory: Directory) -> None:
+        """Let the guest find an open folder from its start; owned from now on."""
+        self.table.add(directory)
+
+    def check_time(self) -> None:
+        """Go on only while the run may.
+
+        Raises:
+            Ended: Its deadline has passed, or it was called off.
+        """
+        if not self.deadlines.may_go_on(self.token):
+            raise Ended
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+    def close(self) -> None:
+        """Close all that it has open; closing twice is fine."""
+        self.table.close_all()
