@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
+import logging
 import mmap
 import os
 import re
@@ -18,11 +19,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
 from runvisor.policies.errors import ConfigError
+from runvisor.policies.permissions import GiB
 
+_LOG: Final = logging.getLogger(__name__)
+_SHARED_BYTES: Final = 2 * GiB
 _KEY_FILE: Final = "key"
 _KEY_BYTES: Final = 32
 _KIND: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
@@ -193,6 +198,16 @@ class ArtifactCache:
                     yield _File(path, status.st_size, status.st_mtime_ns)
                 elif not path.name.startswith(_UNFINISHED) or time.time() - status.st_mtime > _UNFINISHED_S:
                     _remove(path)
+
+
+@cache
+def shared_artifacts(folder: Path) -> ArtifactCache | None:
+    """Return the cache of what this user's runtimes compile, or None where it cannot be kept: a log line says why."""
+    try:
+        return ArtifactCache(folder / "artifacts", max_bytes=_SHARED_BYTES)
+    except ConfigError as error:
+        _LOG.warning("what is compiled is not kept for other processes: %s", error)
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,15 +7,21 @@ code holds no GIL). Requests and replies are maps; a reply carries its request's
 ``id``:
 
 - ``compile`` (key, profile, code, is_text) -> ``module``
+- ``load`` (key, profile) -> ``module``; its native code came ahead, as ``native`` over the control channel
+- ``image`` (key, name, profile, is_component) -> nothing; likewise
 - ``run`` (key, entry, arguments, timeout_s, memory_bytes; output_bytes, stdin, environment, is_command for
   modules that use WASI; fuel where instructions are counted) -> ``results``, ``value`` of a command, or
   ``has_left``; ``cpu_s``, and ``stdout``, ``stderr``, ``memory_bytes``, ``instructions`` where they apply
 - ``records`` (key, count, is_last; on the first of a run also record_bytes, state, timeout_s, memory_bytes)
   -> ``selected``, and on the last ``state`` and ``cpu_s``
 - ``forget`` (key, profile)
+- whatever `runvisor.actors.wasm.operations` adds
 
 Any of them may answer ``error`` instead; ``run`` and ``records`` answer
 ``unknown`` when the module has been forgotten.
+
+Instead of lanes it may be given one module to compile for others
+(`runvisor.actors.wasm.precompile`): then it does only that.
 """
 
 from __future__ import annotations
@@ -24,30 +30,41 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
+
+import wasmtime
+import wasmtime.component
 
 from runvisor.actors.channel.frames import FrameSocket, Message
 from runvisor.actors.wasm import fastpath
 from runvisor.actors.wasm.agreement import CALM_S
 from runvisor.actors.wasm.deadlines import Deadlines
-from runvisor.actors.wasm.engines import STACK_BYTES, Engine, Profile
+from runvisor.actors.wasm.engines import Engine
 from runvisor.actors.wasm.fastpath import Frame, Store
-from runvisor.actors.wasm.modules import ModuleCache
+from runvisor.actors.wasm.modules import CompiledModule, ModuleCache, link_module, map_component, map_native
+from runvisor.actors.wasm.operations import arms, define_imports, operations
+from runvisor.actors.wasm.precompile import precompile
+from runvisor.actors.wasm.profiles import STACK_BYTES
 from runvisor.actors.wasm.run import Run
 from runvisor.actors.wasm.sessions import RecordSession, Window
 from runvisor.actors.wasm.wasi import Wasi
 from runvisor.actors.wasm.wire import Wire
-from runvisor.policies.errors import RunvisorError
+from runvisor.policies.errors import ProtocolError, RunvisorError
 from runvisor.policies.permissions import MiB
 
 _THREAD_STACK_BYTES: Final = STACK_BYTES + 1 * MiB
 """Of each lane: what guest code may use, and room for the engine around it."""
+_NATIVE_WAIT_S: Final = 5.0
+"""How long a lane waits for native code that is on its way; it was sent before the request."""
 
 
 def preload(options: dict[str, Any]) -> None:
-    """Nothing more: the imports above are what is heavy. Engines map memory, so each child makes its own."""
+    """Import what arms add. Engines map memory, so each child makes its own."""
     del options
+    arms()
 
 
 def prepare(options: dict[str, Any]) -> int:
@@ -56,15 +73,21 @@ def prepare(options: dict[str, Any]) -> int:
 
 
 def serve(channel: FrameSocket, prepared: int) -> None:
-    """Make the engine, then serve lanes until the host closes the channel."""
+    """Make the engine, then serve lanes until the host closes the channel; or compile one module."""
+    message, fds = channel.receive_with_fds()
+    if message is not None and message["op"] == "precompile":
+        channel.send({"op": "started"})
+        channel.send(precompile(message))
+        return
     process = EngineProcess(prepared)
     process.start()
-    while True:
+    while message is not None:
+        if message["op"] == "native":
+            process.take_native(message["key"], message["profile"], *fds)
+        else:
+            lane, window = fds
+            process.serve_lane(socket.socket(fileno=lane), window)
         message, fds = channel.receive_with_fds()
-        if message is None:
-            return
-        lane, window = fds
-        process.serve_lane(socket.socket(fileno=lane), window)
 
 
 class EngineProcess:
@@ -77,8 +100,12 @@ class EngineProcess:
     def __init__(self, lanes: int) -> None:
         self._lanes = lanes
         self._engines: list[Engine] = []
-        self._caches: dict[Profile, ModuleCache] = {}
+        self._caches: dict[str, ModuleCache] = {}
         self._lock = threading.Lock()
+        self._natives: dict[tuple[bytes, str], int] = {}
+        self._has_native = threading.Condition()
+        self.images: dict[str, CompiledModule | wasmtime.component.Component] = {}
+        """What is loaded for arms, by name; it stays."""
         self.deadlines = Deadlines(self._move_epochs)
         self.wasi = Wasi(self.deadlines)
         fastpath.decide_epochs_by(self.deadlines.may_go_on)
@@ -91,9 +118,30 @@ class EngineProcess:
 
     def serve_lane(self, lane: socket.socket, window_fd: int) -> None:
         """Serve a lane in a thread of its own until the host closes it."""
-        threading.Thread(target=_Lane(self, lane, window_fd).serve, name="lane", daemon=True).start()
+        threading.Thread(target=EngineLane(self, lane, window_fd).serve, name="lane", daemon=True).start()
 
-    def cache(self, profile: Profile) -> ModuleCache:
+    def take_native(self, key: bytes, profile: str, fd: int) -> None:
+        """Take the native code that a lane's next request is about."""
+        with self._has_native:
+            old = self._natives.pop((key, profile), None)
+            self._natives[key, profile] = fd
+            self._has_native.notify_all()
+        if old is not None:
+            os.close(old)
+
+    @contextmanager
+    def native(self, key: bytes, profile: str) -> Iterator[int]:
+        """Give the descriptor of native code that the host has sent; valid in the block."""
+        with self._has_native:
+            if not self._has_native.wait_for(lambda: (key, profile) in self._natives, _NATIVE_WAIT_S):
+                raise ProtocolError("no native code came")
+            fd = self._natives.pop((key, profile))
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def cache(self, profile: str) -> ModuleCache:
         """Return the modules of one engine; it is made when first asked for."""
         cache = self._caches.get(profile)
         if cache is None:
@@ -101,6 +149,7 @@ class EngineProcess:
                 cache = self._caches.get(profile)
                 if cache is None:
                     engine = Engine(self._lanes, self.wasi, profile)
+                    define_imports(engine)
                     self._engines.append(engine)
                     cache = self._caches[profile] = ModuleCache(engine)
         return cache
@@ -110,11 +159,15 @@ class EngineProcess:
             engine.move_epoch()
 
 
-class _Lane:
-    """One lane: requests come one after the other and are answered in order."""
+class EngineLane:
+    """One lane: requests come one after the other and are answered in order.
+
+    Attributes:
+        process: What all lanes share.
+    """
 
     def __init__(self, process: EngineProcess, lane: socket.socket, window_fd: int) -> None:
-        self._process = process
+        self.process = process
         self._wire = Wire(lane)
         self._window = Window(window_fd)
         self._frame = Frame()
@@ -127,10 +180,14 @@ class _Lane:
             "run": self._run,
             "records": self._records,
             "compile": self._compile,
+            "load": self._load,
+            "image": self._image,
             "forget": self._forget,
+            **{name: partial(operation, self) for name, operation in operations().items()},
         }
 
     def serve(self) -> None:
+        """Answer requests until the host closes the lane."""
         try:
             while (message := self._wire.receive(stay_awake_while=self._is_calm)) is not None:
                 self._began_at = time.thread_time()
@@ -145,6 +202,17 @@ class _Lane:
                 if ending is not None:
                     ending.close()
 
+    def image(self, name: str) -> CompiledModule | wasmtime.component.Component:
+        """Return an image that the host has had loaded."""
+        return self.process.images[name]
+
+    def store(self, profile: str) -> Store:
+        """Return a fresh store, without limits yet, in the engine of a profile; it ends with the present request."""
+        if self._spent is not None:
+            self._spent.close()
+        self._spent = self._make_store(self.process.cache(profile))
+        return self._spent
+
     def _answer(self, message: Message) -> Message:
         try:
             return self._operations[message["op"]](message)
@@ -157,44 +225,60 @@ class _Lane:
             self._spent.close()
             self._spent = None
         if self._ready is None:
-            self._ready = self._make_store(self._process.plain)
+            self._ready = self._make_store(self.process.plain)
 
     def _make_store(self, cache: ModuleCache) -> Store:
-        return Store(cache.engine_address, self._frame, self._process.deadlines.token())
+        return Store(cache.engine_address, self._frame, self.process.deadlines.token())
 
     def _compile(self, message: Message) -> Message:
-        cache = self._process.cache(message["profile"])
+        cache = self.process.cache(message["profile"])
         module = cache.compile(message["key"], message["code"], is_text=message["is_text"])
         return {"module": module.to_wire()}
 
+    def _load(self, message: Message) -> Message:
+        key, profile = message["key"], message["profile"]
+        with self.process.native(key, profile) as fd:
+            return {"module": self.process.cache(profile).load(key, fd).to_wire()}
+
+    def _image(self, message: Message) -> Message:
+        profile = message["profile"]
+        engine = self.process.cache(profile).engine
+        with self.process.native(message["key"], profile) as fd:
+            if message["is_component"]:
+                image: CompiledModule | wasmtime.component.Component = map_component(engine, fd)
+            else:
+                image = link_module(engine, map_native(engine, fd), os.fstat(fd).st_size, is_ours=True)
+            self.process.images[message["name"]] = image
+        return {}
+
     def _forget(self, message: Message) -> Message:
-        self._process.cache(message["profile"]).forget(message["key"])
+        self.process.cache(message["profile"]).forget(message["key"])
         return {}
 
     def _run(self, message: Message) -> Message:
         if "fuel" in message:
-            cache = self._process.cache("metered")
+            cache = self.process.cache("metered")
             store = self._make_store(cache)
         else:
-            cache = self._process.plain
+            cache = self.process.plain
             store, self._ready = self._ready or self._make_store(cache), None
         self._spent = store
         module = cache.get(message["key"])
         if module is None:
             return {"unknown": True}
-        reply = Run(self._process.deadlines, self._process.wasi, store, module, message).reply()
+        reply = Run(self.process.deadlines, self.process.wasi, store, module, message).reply()
         reply["cpu_s"] = time.thread_time() - self._began_at
         return reply
 
     def _records(self, message: Message) -> Message:
         session = self._session
         if session is None:
-            cache = self._process.cache("record")
+            cache = self.process.cache("record")
             module = cache.get(message["key"])
             if module is None:
                 return {"unknown": True}
-            store = Store(cache.engine_address, Frame(), self._process.deadlines.token())  # it outlives this request
-            session = self._session = RecordSession(self._process.deadlines, store, module, self._window, message)
+            store = Store(cache.engine_address, Frame(), self.process.deadlines.token())  # it outlives this request
+            session = self._session = RecordSession(self.process.deadlines, store, module, self._window, message)
             self._session_cpu_s = 0.0
         reply = session.reply(message)
         self._session_cpu_s += time.thread_time() - self._began_at
@@ -206,4 +290,4 @@ class _Lane:
 
     def _is_calm(self) -> bool:
         """Whether the next request is worth polling for: nothing runs beside what this lane is in the middle of."""
-        return self._process.deadlines.is_calm(int(self._session is not None), CALM_S)
+        return self.process.deadlines.is_calm(int(self._session is not None), CALM_S)

@@ -1,15 +1,8 @@
-"""The Wasmtime engines of an engine process, and what modules may be and import there.
-
-Everything that a sandboxed calculation does not need is off: threads and shared
-memory (a wait on one is out of the epoch's reach), garbage collection,
-exceptions, components, several memories. NaNs are canonical and
-relaxed SIMD is deterministic, so that an answer does not depend on the machine.
-"""
+"""The Wasmtime engines of an engine process, and what modules may import there."""
 
 from __future__ import annotations
 
 import os
-from typing import Final, Literal
 
 import wasmtime
 from wasmtime import _ffi as ffi
@@ -17,67 +10,22 @@ from wasmtime import _ffi as ffi
 from runvisor.actors.wasm import wasi
 from runvisor.actors.wasm.capi import increment_epoch
 from runvisor.actors.wasm.fastpath import address
-from runvisor.policies.permissions import GiB, KiB, MiB
-
-MAX_MEMORY_BYTES: Final = 4 * GiB
-"""The most that 32-bit addresses reach."""
-TABLE_ELEMENTS: Final = 100_000
-"""Most elements of a table (8 bytes each)."""
-TABLES: Final = 4
-"""Most tables of a module."""
-STACK_BYTES: Final = 1 * MiB
-"""The call stack of guest code; a run that exhausts it traps."""
-_INSTANCE_BYTES: Final = 1 * MiB
-_KEEP_BYTES: Final = 64 * KiB
-"""Of each freed memory, so much is zeroed in place instead of given back to the kernel."""
-_OFF: Final = (
-    "wasm_threads",
-    "shared_memory",
-    "wasm_gc",
-    "gc_support",
-    "wasm_function_references",
-    "wasm_exceptions",
-    "wasm_stack_switching",
-    "wasm_component_model",
-    "wasm_memory64",
-    "wasm_multi_memory",
-    "wasm_custom_page_sizes",
-    "wasm_wide_arithmetic",
-)
-
-
-Profile = Literal["plain", "metered", "record"]
-"""What an engine does beyond the plain one: count instructions, or address with 64 bits.
-
-Record programs get 64 bits because the kernel has them: a ``long``, a ``sizeof`` and
-a pointer are then as wide here as there, and no answer can differ for it.
-"""
+from runvisor.actors.wasm.profiles import PROFILES, Profile
 
 
 class Engine:
     """One Wasmtime engine with its linker.
 
     Args:
-        instances: Most runs at once; slots for them are reserved ahead (address
+        executions: Most runs at once; slots for them are reserved ahead (address
             space only), which makes a fresh instance three times as cheap.
         wasi_host: What its modules may import.
-        profile: See `Profile`.
+        profile: Name of a `Profile`.
     """
 
-    def __init__(self, instances: int, wasi_host: wasi.Wasi, profile: Profile) -> None:
-        config = wasmtime.Config()
-        for feature in _OFF:
-            setattr(config, feature, False)
-        config.wasm_relaxed_simd_deterministic = True
-        config.cranelift_nan_canonicalization = True
-        config.epoch_interruption = True
-        config.consume_fuel = profile == "metered"
-        config.wasm_memory64 = profile == "record"
-        config.max_wasm_stack = STACK_BYTES
-        config.parallel_compilation = False
-        config.memory_init_cow = _can_share_images()
-        _pool(config, instances)
-        self.engine = wasmtime.Engine(config)
+    def __init__(self, executions: int, wasi_host: wasi.Wasi, profile: str) -> None:
+        self.profile = PROFILES[profile]
+        self.engine = make_engine(self.profile, executions)
         self.address = address(self.engine)
         self.linker = wasmtime.Linker(self.engine)
         wasi_host.define(self.linker)
@@ -91,6 +39,22 @@ class Engine:
         increment_epoch(self.address)
 
 
+def make_engine(profile: Profile, executions: int, *, is_parallel: bool = False) -> wasmtime.Engine:
+    """Make an engine; those of one profile run the native code of each other.
+
+    Args:
+        profile: What it may do.
+        executions: Most runs at once.
+        is_parallel: Whether it compiles in several threads.
+    """
+    config = wasmtime.Config()
+    profile.configure(config)
+    config.parallel_compilation = is_parallel
+    config.memory_init_cow = _can_share_images()
+    _pool(config, profile, executions)
+    return wasmtime.Engine(config)
+
+
 def _can_share_images() -> bool:
     """Whether initial memories may be shared copy-on-write; else they are copied, to the same effect."""
     try:
@@ -100,20 +64,33 @@ def _can_share_images() -> bool:
     return True
 
 
-def _pool(config: wasmtime.Config, instances: int) -> None:
+def _pool(config: wasmtime.Config, profile: Profile, executions: int) -> None:
     """Choose the pooling allocator; not on `wasmtime.Config`, so through the bindings."""
+    instances = executions * profile.instances
     pool = ffi.wasmtime_pooling_allocation_config_new()
     try:
-        ffi.wasmtime_pooling_allocation_config_total_core_instances_set(pool, instances)
-        ffi.wasmtime_pooling_allocation_config_total_memories_set(pool, instances)
-        ffi.wasmtime_pooling_allocation_config_total_tables_set(pool, instances * TABLES)
-        ffi.wasmtime_pooling_allocation_config_max_memories_per_module_set(pool, 1)
-        ffi.wasmtime_pooling_allocation_config_max_tables_per_module_set(pool, TABLES)
-        ffi.wasmtime_pooling_allocation_config_max_memory_size_set(pool, MAX_MEMORY_BYTES)
-        ffi.wasmtime_pooling_allocation_config_table_elements_set(pool, TABLE_ELEMENTS)
-        ffi.wasmtime_pooling_allocation_config_max_core_instance_size_set(pool, _INSTANCE_BYTES)
-        ffi.wasmtime_pooling_allocation_config_linear_memory_keep_resident_set(pool, _KEEP_BYTES)
-        ffi.wasmtime_pooling_allocation_config_table_keep_resident_set(pool, _KEEP_BYTES)
+        for name, value in (
+            ("total_core_instances", instances),
+            ("total_memories", instances),
+            ("total_tables", instances * profile.tables),
+            ("max_memories_per_module", 1),
+            ("max_tables_per_module", profile.tables),
+            ("max_memory_size", profile.memory_bytes),
+            ("table_elements", profile.table_elements),
+            ("max_core_instance_size", profile.instance_bytes),
+            ("linear_memory_keep_resident", profile.keep_bytes),
+            ("table_keep_resident", profile.keep_bytes),
+        ):
+            getattr(ffi, f"wasmtime_pooling_allocation_config_{name}_set")(pool, value)
+        if profile.has_components:
+            for name, value in (
+                ("total_component_instances", executions),
+                ("max_component_instance_size", profile.instance_bytes),
+                ("max_core_instances_per_component", profile.instances),
+                ("max_memories_per_component", profile.instances),
+                ("max_tables_per_component", profile.instances * profile.tables),
+            ):
+                getattr(ffi, f"wasmtime_pooling_allocation_config_{name}_set")(pool, value)
         ffi.wasmtime_pooling_allocation_strategy_set(config.ptr(), pool)
     finally:
         ffi.wasmtime_pooling_allocation_config_delete(pool)

@@ -22,6 +22,7 @@ from typing import Final, TypeVar
 
 from runvisor.actors.channel.frames import Message
 from runvisor.actors.jail.child import ChildExit
+from runvisor.actors.wasm.agreement import IN_ENGINE_BYTES
 from runvisor.actors.wasm.conventions import Entry, stdin_of
 from runvisor.actors.wasm.lanes import EngineGone, EngineLink, Lane, ModuleInfo, Unanswered, guest_error
 from runvisor.actors.wasm.principals import Principals
@@ -132,11 +133,12 @@ def on_engine(engines: Principals, principal: str, memory_bytes: int, work: Work
 
 
 def compiled(link: EngineLink, lane: Lane, module: Module, profile: str) -> ModuleInfo:
-    """Have the engine compile a module, and return what it is.
+    """Have a module compiled, a small one by the engine itself, and return what it is.
 
     Raises:
         GuestSyntaxError: It is no module that can run here.
         LimitExceeded: It took too long to compile, or is too large.
+        CapacityError: No compiler came free.
         EngineGone: The engine ended.
         ProtocolError: The engine answered nonsense; the caller of the work ends it.
     """
@@ -148,7 +150,10 @@ def compiled(link: EngineLink, lane: Lane, module: Module, profile: str) -> Modu
         "profile": profile,
     }
     try:
-        reply = lane.ask(request, COMPILE_TIMEOUT_S)
+        if len(module.code) > IN_ENGINE_BYTES:
+            reply = link.load(lane, module.digest, module.code, profile, is_text=module.is_text)
+        else:
+            reply = lane.ask(request, COMPILE_TIMEOUT_S)
     except Unanswered:
         link.condemn()
         raise errors.TimeLimitExceeded(

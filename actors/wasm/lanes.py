@@ -19,21 +19,27 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from runvisor.actors.channel.frames import Message
 from runvisor.actors.jail.child import Child, ChildExit
 from runvisor.actors.wasm.agreement import CALM_S, WINDOW_BYTES
 from runvisor.actors.wasm.conventions import Entry, choose_entry
 from runvisor.actors.wasm.wire import Wire
-from runvisor.policies.errors import GuestError, InvalidTask, LimitExceeded, ProtocolError, RunvisorError
+from runvisor.policies.errors import GuestError, InvalidTask, LimitExceeded, ProtocolError, RunvisorError, SpawnFailed
 from runvisor.policies.permissions import KiB, MiB
+
+if TYPE_CHECKING:
+    from runvisor.actors.wasm.image import Image
+    from runvisor.actors.wasm.native_code import NativeCode
 
 _MAX_KNOWN: Final = 256
 _REPLY_BYTES: Final = 4 * MiB
 _MAX_TEXT: Final = 64 * KiB
 _ENGINE_BYTES: Final = 512 * MiB
 """For the engine itself: compiling, compiled code, frames."""
+LOAD_TIMEOUT_S: Final = 10.0
+"""How long an engine may take to map and link native code."""
 _TIMEVAL: Final = struct.Struct("@ll")
 
 Key = tuple[bytes, str]
@@ -181,10 +187,14 @@ class EngineLink:
 
     Args:
         child: A sealed engine process that nothing has run in.
+        natives: Where native code comes from.
     """
 
-    def __init__(self, child: Child) -> None:
+    def __init__(self, child: Child, natives: NativeCode) -> None:
         self.child = child
+        self._natives = natives
+        self._images: set[str] = set()
+        self._loading = threading.Lock()
         self.modules: OrderedDict[Key, ModuleInfo] = OrderedDict()
         self.condemned = False
         self.dead = False
@@ -245,6 +255,64 @@ class EngineLink:
             while len(self.modules) > _MAX_KNOWN:
                 self.modules.popitem(last=False)
 
+    def load(self, lane: Lane, key: bytes, code: bytes, profile: str, *, is_text: bool) -> Message:
+        """Have a module compiled elsewhere, and the engine load it; return the engine's reply.
+
+        Args:
+            lane: One of this engine, lent to the caller.
+            key: The module's digest.
+            code: The module.
+            profile: Name of the profile to compile for.
+            is_text: Whether it is WAT.
+
+        Raises:
+            GuestError: It is no module that can run here.
+            LimitExceeded: It took too much to compile.
+            CapacityError: No compiler came free.
+            WorkerError: No compiler process can be made.
+            EngineGone: The engine ended.
+            Unanswered: It did not load it in time.
+        """
+        with self._natives.of(key, code, profile, is_text=is_text) as fd:
+            self._send({"op": "native", "key": key, "profile": profile}, [fd])
+        return lane.ask({"op": "load", "key": key, "profile": profile}, LOAD_TIMEOUT_S)
+
+    def load_image(self, lane: Lane, image: Image) -> None:
+        """Have the engine load an image, unless it has; see `runvisor.actors.wasm.image`.
+
+        Args:
+            lane: One of this engine, lent to the caller.
+            image: What to load.
+
+        Raises:
+            ConfigError: The image cannot be read.
+            WorkerError: It cannot be compiled or loaded.
+            EngineGone: The engine ended.
+            ProtocolError: The engine answered nonsense.
+            Unanswered: It did not load it in time.
+        """
+        if image.name in self._images:
+            return
+        with self._loading:
+            if image.name in self._images:
+                return
+            try:
+                with self._natives.of_image(image) as fd:
+                    self._send({"op": "native", "key": image.digest, "profile": image.profile}, [fd])
+            except (GuestError, LimitExceeded) as error:
+                raise SpawnFailed(f"the image {image.name} does not compile: {error}", "wasm") from None
+            request: Message = {
+                "op": "image",
+                "key": image.digest,
+                "name": image.name,
+                "profile": image.profile,
+                "is_component": image.is_component,
+            }
+            reply = lane.ask(request, LOAD_TIMEOUT_S)
+            if "error" in reply:
+                raise ProtocolError(f"the engine cannot load the image {image.name}")
+            self._images.add(image.name)
+
     @property
     def suspects(self) -> int:
         """How many executions were under way when the end was first noticed."""
@@ -279,15 +347,21 @@ class EngineLink:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         window = _make_window()
         try:
-            with self._lock:
-                self.child.channel.send({"op": "lane"}, [theirs.fileno(), window])
-        except OSError as error:
+            self._send({"op": "lane"}, [theirs.fileno(), window])
+        except EngineGone:
             ours.close()
             os.close(window)
-            raise EngineGone(str(error), was_asked=False) from None
+            raise
         finally:
             theirs.close()
         return Lane(self, ours, window)
+
+    def _send(self, message: Message, fds: list[int]) -> None:
+        try:
+            with self._lock:
+                self.child.channel.send(message, fds)
+        except OSError as error:
+            raise EngineGone(str(error), was_asked=False) from None
 
     def _raise_limit(self) -> None:
         """Give the process's cgroup room for all that its executions may take; it never shrinks again."""

@@ -7,23 +7,27 @@ callable; every other export stays out of reach.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import threading
 from collections import OrderedDict
 from ctypes import POINTER, byref, cast
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import wasmtime
+import wasmtime.component
 from wasmtime import _ffi as ffi
 
 from runvisor.actors.wasm import wasi
+from runvisor.actors.wasm.agreement import MAX_MODULE_BYTES
 from runvisor.actors.wasm.engines import Engine
 from runvisor.actors.wasm.fastpath import VALUE_BYTES, address
-from runvisor.policies.errors import GuestSyntaxError, MemoryLimitExceeded
+from runvisor.policies.errors import GuestCrashed, GuestSyntaxError, MemoryLimitExceeded
 from runvisor.policies.permissions import KiB, MiB
 
-MAX_MODULE_BYTES: Final = 32 * MiB
+T = TypeVar("T", wasmtime.Module, wasmtime.component.Component)
+
 MAX_EXPORTS: Final = 10_000
 PAGE_BYTES: Final = 64 * KiB
 _MAX_MODULES: Final = 256
@@ -68,7 +72,7 @@ class CompiledModule:
     minimum_bytes: int
     """Size of the linear memory that it starts with."""
     size: int
-    """Bytes of the module."""
+    """Bytes of the module, or of its native code if that was made elsewhere."""
     owner: wasmtime.InstancePre
 
     def to_wire(self) -> dict[str, Any]:
@@ -89,7 +93,7 @@ class ModuleCache:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self.engine = engine
         self.engine_address = engine.address
         """For stores of these modules."""
         self._lock = threading.Lock()
@@ -120,7 +124,21 @@ class ModuleCache:
             GuestSyntaxError: It is not a valid module, or imports what there is not.
             MemoryLimitExceeded: It is larger than a module may be.
         """
-        module = compile_module(self._engine, code, is_text=is_text)
+        return self._keep(key, compile_module(self.engine, code, is_text=is_text))
+
+    def load(self, key: bytes, native: int) -> CompiledModule:
+        """Link and keep a module that was compiled elsewhere for this profile.
+
+        Args:
+            key: What to know it by; the caller chooses it by content.
+            native: Descriptor of its native code, which is trusted.
+
+        Raises:
+            GuestSyntaxError: It imports what there is not.
+        """
+        return self._keep(key, link_module(self.engine, map_native(self.engine, native), os.fstat(native).st_size))
+
+    def _keep(self, key: bytes, module: CompiledModule) -> CompiledModule:
         with self._lock:
             self._drop(key)
             self._modules[key] = module
@@ -147,17 +165,73 @@ def compile_module(engine: Engine, code: bytes, *, is_text: bool) -> CompiledMod
             f"a module of {len(code)} bytes is larger than {MAX_MODULE_BYTES}", "code", "strip it, or split it"
         )
     try:
-        binary = bytes(wasmtime.wat2wasm(code)) if is_text else code
-        if not binary.startswith(b"\0asm"):
-            raise GuestSyntaxError(
-                "the code is not a WebAssembly module: it does not begin with '\\0asm'",
-                "byte 0",
-                "pass the bytes of a .wasm file, or use the language 'wat' for text",
-            )
+        binary = binary_of(code, is_text=is_text)
         module = wasmtime.Module(engine.engine, binary)
     except wasmtime.WasmtimeError as error:
-        raise _invalid(str(error), is_text=is_text) from None
-    missing = [f"{i.module}.{i.name}" for i in module.imports if not engine.provides(i.module, i.name)]
+        raise invalid(str(error), is_text=is_text) from None
+    return link_module(engine, module, len(binary))
+
+
+def binary_of(code: bytes, *, is_text: bool) -> bytes:
+    """Return the wasm binary of a module.
+
+    Raises:
+        GuestSyntaxError: It is none.
+        WasmtimeError: It is no WAT text.
+    """
+    binary = bytes(wasmtime.wat2wasm(code)) if is_text else code
+    if not binary.startswith(b"\0asm"):
+        raise GuestSyntaxError(
+            "the code is not a WebAssembly module: it does not begin with '\\0asm'",
+            "byte 0",
+            "pass the bytes of a .wasm file, or use the language 'wat' for text",
+        )
+    return binary
+
+
+def map_native(engine: Engine, native: int) -> wasmtime.Module:
+    """Map the native code of a module; runs as part of this process, so it must be ours.
+
+    Args:
+        engine: Of the profile that it was made for.
+        native: Descriptor of a file that holds it.
+
+    Raises:
+        GuestCrashed: It is not such code: the compiler that made it was led astray.
+    """
+    return _map(engine, native, wasmtime.Module)
+
+
+def map_component(engine: Engine, native: int) -> wasmtime.component.Component:
+    """Map the native code of a component; see `map_native`."""
+    return _map(engine, native, wasmtime.component.Component)
+
+
+def _map(engine: Engine, native: int, kind: type[T]) -> T:
+    try:
+        try:
+            return kind.deserialize_file(engine.engine, f"/proc/self/fd/{native}")
+        except wasmtime.WasmtimeError:  # where a process may not see its own descriptors
+            return kind.deserialize(engine.engine, os.pread(native, os.fstat(native).st_size, 0))
+    except wasmtime.WasmtimeError as error:
+        raise GuestCrashed(
+            "its native code cannot be loaded", "compile", "", {"log": str(error)[:_MAX_MESSAGE]}
+        ) from None
+
+
+def link_module(engine: Engine, module: wasmtime.Module, size: int, *, is_ours: bool = False) -> CompiledModule:
+    """Link a module ahead.
+
+    Args:
+        engine: What it was compiled for.
+        module: What to link.
+        size: Bytes to count for it.
+        is_ours: Whether it may import all that the linker has.
+
+    Raises:
+        GuestSyntaxError: It imports what there is not.
+    """
+    missing = [f"{i.module}.{i.name}" for i in module.imports if not (is_ours or engine.provides(i.module, i.name))]
     if missing:
         raise GuestSyntaxError(
             f"the module imports what there is not: {', '.join(missing[:5])}"
@@ -168,7 +242,7 @@ def compile_module(engine: Engine, code: bytes, *, is_text: bool) -> CompiledMod
     try:
         pre = engine.linker.instantiate_pre(module)
     except wasmtime.WasmtimeError as error:
-        raise _invalid(str(error), is_text=False) from None
+        raise invalid(str(error), is_text=False) from None
     functions, others, minimum_bytes = _exports(module)
     return CompiledModule(
         pre=address(pre),
@@ -177,12 +251,12 @@ def compile_module(engine: Engine, code: bytes, *, is_text: bool) -> CompiledMod
         uses_wasi=bool(module.imports),
         is_reactor="_initialize" in functions and "_start" not in functions and not functions["_initialize"].slots,
         minimum_bytes=minimum_bytes,
-        size=len(binary),
+        size=size,
         owner=pre,
     )
 
 
-def _invalid(message: str, *, is_text: bool) -> GuestSyntaxError:
+def invalid(message: str, *, is_text: bool) -> GuestSyntaxError:
     """Make one sentence and a place of what Wasmtime says."""
     message = message[:_MAX_MESSAGE]
     lines = [line.strip() for line in message.splitlines() if line.strip()]

@@ -21,6 +21,7 @@ from runvisor.actors.jail.spec import JailSpec
 from runvisor.actors.jail.zygote import Zygote
 from runvisor.actors.runtime import PoolSize
 from runvisor.actors.wasm.lanes import EngineLink
+from runvisor.actors.wasm.native_code import Artifacts, NativeCode
 from runvisor.policies.errors import PoolExhausted
 from runvisor.policies.permissions import MiB
 
@@ -28,6 +29,8 @@ _GUEST: Final = "runvisor.actors.wasm.engine"
 _FIRST_BYTES: Final = 512 * MiB
 _ALONE: Final = 2
 """Engines that executions may have to themselves at once, beyond those of the principals."""
+_COMPILERS: Final = 2
+"""Modules that may be compiled at once in processes of their own, beyond these."""
 
 
 class Principals:
@@ -35,16 +38,18 @@ class Principals:
 
     Args:
         size: ``maximum`` bounds the executions in one engine, and the engines.
+        artifacts: Where native code is kept for other processes; None keeps it in this one only.
     """
 
-    def __init__(self, size: PoolSize) -> None:
+    def __init__(self, size: PoolSize, artifacts: Artifacts | None = None) -> None:
         self._size = size
         self._zygote = Zygote(JailSpec("wasm", _GUEST, options={"lanes": size.maximum}, syscalls="engine"))
         self._spares: InstancePool[Child] = InstancePool(
             lambda: self._zygote.spawn(memory_bytes=_FIRST_BYTES),
             Child.close,
-            PoolSize(minimum=1, maximum=size.maximum + _ALONE, wait_s=size.wait_s),
+            PoolSize(minimum=1, maximum=size.maximum + _ALONE + _COMPILERS, wait_s=size.wait_s),
         )
+        self._natives = NativeCode(self._spares.lend, artifacts)
         self._lock = Lock()
         self._changed = Condition(self._lock)
         self._engines: OrderedDict[str, _Kept] = OrderedDict()
@@ -72,7 +77,7 @@ class Principals:
     def engine_alone(self) -> Iterator[EngineLink]:
         """Lend a new engine to one execution alone; it ends with it."""
         with self._spares.lend() as child:
-            link = EngineLink(child)
+            link = EngineLink(child, self._natives)
             try:
                 yield link
             finally:
@@ -89,6 +94,7 @@ class Principals:
                 kept.stack.close()
         self._spares.close()
         self._zygote.close()
+        self._natives.close()
 
     def take_back(self, kept: _Kept) -> None:
         """End what `engine` began; called by what it returned."""
@@ -134,7 +140,7 @@ class Principals:
         made: _Kept | None = None
         try:
             stack = ExitStack()
-            link = EngineLink(stack.enter_context(self._spares.lend()))
+            link = EngineLink(stack.enter_context(self._spares.lend()), self._natives)
             stack.callback(link.close)
             made = _Kept(self, principal, link, stack)
             return made

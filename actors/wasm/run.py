@@ -8,9 +8,9 @@ from typing import Final
 from runvisor.actors.channel.frames import Message
 from runvisor.actors.wasm import capi
 from runvisor.actors.wasm.deadlines import Deadlines
-from runvisor.actors.wasm.engines import MAX_MEMORY_BYTES, STACK_BYTES, TABLE_ELEMENTS, TABLES
 from runvisor.actors.wasm.fastpath import Stopped, Store
 from runvisor.actors.wasm.modules import CompiledModule
+from runvisor.actors.wasm.profiles import MAX_MEMORY_BYTES, STACK_BYTES, TABLE_ELEMENTS, TABLES
 from runvisor.actors.wasm.wasi import Wasi, World
 from runvisor.policies import errors
 from runvisor.policies.permissions import KiB

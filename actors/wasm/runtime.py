@@ -13,6 +13,7 @@ from runvisor.actors.jail.standing import engine_layers
 from runvisor.actors.runtime import Load, PoolSize, Probe, Watch, called_off
 from runvisor.actors.settings import RuntimeSettings
 from runvisor.actors.wasm import sysroot
+from runvisor.actors.wasm.artifacts import shared_artifacts
 from runvisor.actors.wasm.c_compiler import CCompiler
 from runvisor.actors.wasm.executions import Module, ModuleRun, Outcome, on_engine
 from runvisor.actors.wasm.gate import Gate
@@ -44,7 +45,7 @@ class WasmRuntime:
     def __init__(self, size: PoolSize | None = None) -> None:
         size = size or PoolSize()
         self._gate = Gate(size)
-        self._engines = Principals(size)
+        self._engines = Principals(size, shared_artifacts(sysroot.cache_folder()))
         self._compiler = CCompiler()
         self._programs = RecordPrograms(self._compiler)
 

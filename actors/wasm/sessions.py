@@ -11,9 +11,9 @@ from typing import Final
 from runvisor.actors.channel.frames import Message
 from runvisor.actors.wasm.agreement import CHUNK, MIN_STATE_BYTES, OPEN, WINDOW_BYTES
 from runvisor.actors.wasm.deadlines import Deadlines
-from runvisor.actors.wasm.engines import MAX_MEMORY_BYTES, TABLE_ELEMENTS, TABLES
 from runvisor.actors.wasm.fastpath import Memory, Stopped, Store
 from runvisor.actors.wasm.modules import CompiledModule
+from runvisor.actors.wasm.profiles import MAX_MEMORY_BYTES, TABLE_ELEMENTS, TABLES
 from runvisor.actors.wasm.run import explain
 from runvisor.policies.errors import MemoryLimitExceeded, ProtocolError, RunvisorError
 

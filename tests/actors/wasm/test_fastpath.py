@@ -14,9 +14,10 @@ import wasmtime
 
 from runvisor.actors.wasm import capi
 from runvisor.actors.wasm.deadlines import Deadlines
-from runvisor.actors.wasm.engines import TABLE_ELEMENTS, TABLES, Engine
+from runvisor.actors.wasm.engines import Engine
 from runvisor.actors.wasm.fastpath import Frame, OutOfBounds, Stopped, Store, decide_epochs_by
 from runvisor.actors.wasm.modules import CompiledModule, compile_module
+from runvisor.actors.wasm.profiles import TABLE_ELEMENTS, TABLES
 from runvisor.actors.wasm.wasi import Wasi
 from runvisor.policies.permissions import MiB
 
