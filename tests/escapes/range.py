@@ -17,6 +17,7 @@ from typing import Final
 from runvisor.actors.jail.child import Child
 from runvisor.actors.jail.custody import Custody
 from runvisor.actors.jail.runtime import JailedRuntime
+from runvisor.actors.jail.standing import Standing, find_standing
 from runvisor.actors.runtime import Watch
 from runvisor.policies.permissions import Permissions
 from runvisor.policies.result import Result
@@ -112,7 +113,8 @@ class Range:
     def execute(self, code: str, language: str, permissions: Permissions) -> Result:
         """Run code as an untrusted task; the port of a listener on the host is in /in/port, where there is one."""
         # JavaScript has no way to read files.
-        files = {"port": str(self._canaries.port).encode()} if language == "python" else {}
+        shown = language == "python" and find_standing() is not Standing.PLAIN
+        files = {"port": str(self._canaries.port).encode()} if shown else {}
         task = Task(code, language, None, permissions, Trust.UNTRUSTED, files=files)
         return self.runtime.execute(task, self._variant, Grant("attacker", Trust.UNTRUSTED, permissions), Watch())
 
@@ -121,11 +123,14 @@ class _Remains:
     """Finds what is left of a child that was lent.
 
     Its pid namespace tells its processes from all others; holding it open keeps
-    the number of the namespace from being given to another one meanwhile.
+    the number of the namespace from being given to another one meanwhile. Where
+    it has none of its own, it leads a session (setsid(2)): nobody can fork.
     """
 
     def __init__(self, child: Child) -> None:
         self._namespace = os.open(f"/proc/{child.pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        self._has_own_namespace = "pid namespace" in child.layers
+        self._pid = child.pid
         self._pidfd = os.dup(child.pidfd)
         self._fds: tuple[int, ...] = (self._namespace, self._pidfd)
 
@@ -147,11 +152,15 @@ class _Remains:
             os.close(fd)
 
     def _members(self) -> list[str]:
-        wanted = os.fstat(self._namespace).st_ino
         found = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
                 with contextlib.suppress(OSError):
-                    if (entry / "ns/pid").stat().st_ino == wanted:
+                    if self._is_member(entry):
                         found.append(entry.name)
         return found
+
+    def _is_member(self, process: Path) -> bool:
+        if self._has_own_namespace:
+            return (process / "ns/pid").stat().st_ino == os.fstat(self._namespace).st_ino
+        return os.getsid(int(process.name)) == self._pid

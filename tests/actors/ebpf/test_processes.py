@@ -27,6 +27,7 @@ from runvisor.policies.permissions import MiB, Permissions
 from runvisor.policies.result import Result
 from runvisor.policies.task import Task
 from runvisor.policies.trust import Grant, Trust
+from tests.stopping import stop
 
 pytestmark = [pytest.mark.kernel, pytest.mark.root]
 
@@ -78,7 +79,7 @@ def test_an_executor_that_stays_silent_is_killed_at_the_deadline(own: tuple[Ebpf
     runtime, ask = own
     ask(GOOD).unwrap()
     (pid,) = pids(runtime)
-    os.kill(pid, signal.SIGSTOP)
+    stop(pid)
     began = time.monotonic()
     assert isinstance(ask(GOOD, timeout_s=0.1).error, TimeLimitExceeded)
     assert time.monotonic() - began < 2.0

@@ -27,6 +27,7 @@ from runvisor.policies.permissions import MiB, Permissions
 from runvisor.policies.result import Result
 from runvisor.policies.task import Task
 from tests.actors.wasm.conftest import Run, run_on
+from tests.stopping import stop
 
 pytestmark = pytest.mark.root
 
@@ -191,7 +192,7 @@ def test_a_module_that_takes_too_long_to_compile_costs_only_itself(
     pid = engine_pid(engines, "slow")
     threads, results = in_threads(1, lambda: wat(SPIN, principal="slow", timeout_s=1.0))
     wait_until_spinning(engines, "slow", 1)
-    os.kill(pid, signal.SIGSTOP)
+    stop(pid)
     monkeypatch.setattr(executions, "COMPILE_TIMEOUT_S", 0.2)
     error = wat('(func (export "run") (result i64) (i64.const 5))', principal="slow").error
     monkeypatch.undo()
@@ -249,7 +250,7 @@ def test_an_engine_that_never_answers_is_ended_after_the_grace(
     monkeypatch.setattr(executions, "GRACE_S", 0.2)
     assert wat(ONE, principal="frozen").ok
     pid = engine_pid(engines, "frozen")
-    os.kill(pid, signal.SIGSTOP)
+    stop(pid)
     result = wat(ONE, principal="frozen", timeout_s=0.2)
     assert isinstance(result.error, errors.TimeLimitExceeded)
     assert wat(ONE, principal="frozen").unwrap() == 1
