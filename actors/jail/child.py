@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import shutil
 import signal
 import socket
 import threading
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from runvisor.actors.channel.frames import FrameSocket, Message
+from runvisor.actors.jail import scratch as scratches
 from runvisor.actors.jail.uids import UIDS
 from runvisor.policies.errors import ProtocolError, SpawnFailed, WorkerCrashed
 from runvisor.policies.permissions import MiB
@@ -200,7 +200,8 @@ class Child:
         for fd in (self.stdout_fd, self.stderr_fd, self.pidfd, *self.folders, *self.listeners, *self._owned):
             os.close(fd)
         if self.scratch:
-            shutil.rmtree(self.scratch, ignore_errors=True)
+            self.exit()  # while it dies it may still write
+            scratches.remove(self.scratch)
 
     def note_exit(self, message: Message | None) -> None:
         """Record the zygote's word of the child's end (called by the zygote's reader)."""

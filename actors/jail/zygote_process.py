@@ -15,7 +15,6 @@ import importlib
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import sys
@@ -26,7 +25,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from runvisor.actors.channel.frames import FrameSocket, Message
-from runvisor.actors.jail import cgroups, kernel, mounts
+from runvisor.actors.jail import cgroups, kernel, mounts, scratch
 from runvisor.actors.jail.egress.plan import NetworkPlan
 from runvisor.actors.jail.huge_pages import collapse_private_memory
 from runvisor.actors.jail.inmate import Admission, Descriptors, become_inmate
@@ -96,7 +95,7 @@ class _ZygoteProcess:
         self._layers = charter.layers
         self._control = FrameSocket(socket.socket(fileno=charter.control_fd))
         self._children: dict[int, tuple[int, int, str]] = {}  # pidfd -> (pid, child's id, slot)
-        self._scratches: dict[int, str] = {}  # child's id -> the host folder it writes in, if it has no mounts
+        self._scratches: list[str] = []  # host folders that children write in, where they have no mounts
         self._dirty_slots: list[tuple[int, str]] = []  # folder of the tree, name
         self._poll = select.poll()
         self._poll.register(self._control.fileno(), select.POLLIN)
@@ -147,6 +146,8 @@ class _ZygoteProcess:
             for pidfd in list(self._children):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
                 self._reap(pidfd)
+            for folder in self._scratches:  # the host removes them, unless it was killed
+                scratch.remove(folder)
 
     def remove_group(self) -> None:
         """Remove the pool's cgroup: the host may have been killed and cannot."""
@@ -193,7 +194,7 @@ class _ZygoteProcess:
         pidfd = os.pidfd_open(pid)
         self._children[pidfd] = (pid, number, slot)
         if "mount namespace, read-only root" not in self._layers:
-            self._scratches[number] = str(message["scratch"])
+            self._scratches = [*filter(os.path.lexists, self._scratches), str(message["scratch"])]
         self._poll.register(pidfd, select.POLLIN)
         self._control.send({"op": "spawned", "child": number}, (ours.fileno(), out_reader, err_reader, pidfd))
         ours.close()
@@ -235,8 +236,6 @@ class _ZygoteProcess:
         self._poll.unregister(pidfd)
         _, status, usage = os.wait4(pid, 0)
         os.close(pidfd)
-        if scratch := self._scratches.pop(number, ""):  # the host may have been killed and cannot
-            shutil.rmtree(scratch, ignore_errors=True)
         with contextlib.suppress(OSError):  # the host may be gone; the rest still has to be done
             self._control.send(
                 {

@@ -143,9 +143,9 @@ class Canaries:
 _SIBLING: Final = """
 import os
 marker = bytearray({token!r}.encode())
-open("/tmp/marker", "wb").write(marker)
+open("marker", "wb").write(marker)
 os.read(3, 1)
-[open("/tmp/marker").read(), marker.decode(), sorted(os.listdir("/tmp"))]
+[open("marker").read(), marker.decode(), sorted(os.listdir())]
 """
 
 
