@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from runvisor.actors.jail.child import Child
 from runvisor.actors.jail.custody import Custody
@@ -67,8 +67,8 @@ class Range:
         take = runtime._custody
 
         @contextmanager
-        def watched(task: Task, grant: Grant) -> Iterator[Custody]:
-            with take(task, grant) as custody:
+        def watched(*arguments: Any) -> Iterator[Custody]:
+            with take(*arguments) as custody:
                 if (before := getattr(self._seen, "remains", None)) is not None:
                     before.close()
                 self._seen.remains = _Remains(custody.child)
