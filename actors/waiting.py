@@ -78,7 +78,7 @@ class WaitingLine:
                     left_s = deadline - time.monotonic()
                     if left_s <= 0:
                         raise PoolExhausted(
-                            f"no {self._awaited} came free in {wait_s:g} s ({busy()})",
+                            f"no {self._awaited} came free in {wait_s:.3g} s ({busy()})",
                             "",
                             "retry later, or raise the pool's maximum",
                             _RETRY,

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
+from runvisor.actors.cancellation import Cancellation
 from runvisor.actors.channel.frames import MAX_FRAME_BYTES, FrameBuffer, Message
 from runvisor.actors.ebpf.agreement import BLOCK_BYTES
 from runvisor.actors.ebpf.compiler import Artifact
@@ -21,7 +22,8 @@ from runvisor.actors.jail.child import Child
 from runvisor.actors.jail.spec import JailSpec
 from runvisor.actors.jail.zygote import Zygote
 from runvisor.actors.runtime import Load, PoolSize
-from runvisor.policies.errors import PoolExhausted, ProtocolError, QueueFull, SpawnFailed, WorkerCrashed
+from runvisor.actors.waiting import WaitingLine
+from runvisor.policies.errors import ProtocolError, SpawnFailed, WorkerCrashed
 from runvisor.policies.permissions import MiB
 from runvisor.policies.records import RecordProgram, Records
 
@@ -241,7 +243,7 @@ class Executors:
         )
         self._changed = threading.Condition()
         self._kept: list[_Kept] = []
-        self._waiting = 0
+        self._line = WaitingLine(self._changed, size.max_waiting, "executor")
 
     def start(self) -> None:
         """Start the zygote and the first executor.
@@ -253,19 +255,23 @@ class Executors:
         self._fresh.start()
 
     @contextmanager
-    def lend(self, principal: str, artifact: Artifact | None = None) -> Iterator[Executor]:
+    def lend(
+        self, principal: str, artifact: Artifact | None = None, cancellation: Cancellation | None = None
+    ) -> Iterator[Executor]:
         """Lend an executor that has served nobody but this principal.
 
         Args:
             principal: On whose behalf.
             artifact: A program that it had better hold already.
+            cancellation: Ends the waiting at once.
 
         Raises:
+            Cancelled: It was called off; no executor was taken.
             PoolExhausted: All are busy.
             QueueFull: Too many callers wait already.
             SpawnFailed: None can be made.
         """
-        kept = self._take(principal, artifact)
+        kept = self._take(principal, artifact, cancellation)
         try:
             yield kept.executor
         finally:
@@ -282,7 +288,7 @@ class Executors:
         """Return how busy the tier is."""
         with self._changed:
             busy = sum(kept.busy for kept in self._kept)
-            return Load(self._fresh.load().idle + len(self._kept) - busy, busy, self._waiting)
+            return Load(self._fresh.load().idle + len(self._kept) - busy, busy, self._line.length)
 
     def close(self) -> None:
         """End every executor and the zygote; closing twice is fine."""
@@ -296,7 +302,7 @@ class Executors:
     def _make(self) -> Executor:
         return Executor(self._zygote.spawn(memory_bytes=_MEMORY_BYTES))
 
-    def _take(self, principal: str, artifact: Artifact | None) -> _Kept:
+    def _take(self, principal: str, artifact: Artifact | None, cancellation: Cancellation | None) -> _Kept:
         deadline = time.monotonic() + self._size.wait_s
         while True:
             evicted: _Kept | None = None
@@ -310,7 +316,8 @@ class Executors:
                 if len(self._kept) >= self._size.maximum:
                     evicted = next((kept for kept in self._kept if not kept.busy), None)
                     if evicted is None:
-                        self._wait(deadline)
+                        left_s = deadline - time.monotonic()
+                        self._line.wait_until(self._has_room, left_s, self._state, cancellation)
                         continue
                     self._kept.remove(evicted)
                 made = _Kept(principal)
@@ -318,7 +325,7 @@ class Executors:
             try:
                 if evicted is not None:
                     evicted.stack.close()
-                made.executor = made.stack.enter_context(self._fresh.lend())
+                made.executor = made.stack.enter_context(self._fresh.lend(cancellation=cancellation))
             except BaseException:
                 with self._changed:
                     self._kept.remove(made)
@@ -326,26 +333,11 @@ class Executors:
                 raise
             return made
 
-    def _wait(self, deadline: float) -> None:
-        if self._waiting >= self._size.max_waiting:
-            raise QueueFull(
-                f"{self._waiting} callers already wait for an executor", "", "send fewer tasks at once", _RETRY
-            )
-        self._waiting += 1
-        try:
-            left_s = deadline - time.monotonic()
-            if left_s <= 0 or not self._changed.wait(left_s):
-                raise PoolExhausted(
-                    f"no executor came free in {self._size.wait_s:g} s ({len(self._kept)} busy)",
-                    "",
-                    "retry later, or raise the pool's maximum",
-                    _RETRY,
-                )
-        finally:
-            self._waiting -= 1
+    def _has_room(self) -> bool:
+        return len(self._kept) < self._size.maximum or any(not kept.busy for kept in self._kept)
 
-
-_RETRY: Final = {"retry_after_s": 1.0}
+    def _state(self) -> str:
+        return f"{len(self._kept)} busy"
 
 
 class _Kept:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final, Literal
 
 from runvisor.actors.channel.frames import Message
@@ -106,7 +106,8 @@ class EbpfRuntime:
 
         The clock of ``timeout_s`` runs while the program is compiled and while it
         runs, not while it waits for an executor. There is no output; a cancellation
-        is honoured before and after the kernel runs the program, not within.
+        ends the waiting at once, and is honoured before and after the kernel runs
+        the program, not within.
 
         Raises:
             InvalidTask: Not a record task, or inputs that do not fit the program.
@@ -117,7 +118,7 @@ class EbpfRuntime:
             raise InvalidTask(f"ebpf/{variant} does not run {task.language}", "language", f"use {LANGUAGE}")
         inputs = RecordInputs.of(task.inputs)
         tier: Tier = "bpf" if grant.trust is Trust.UNTRUSTED else "bpf+perfmon"
-        run = _Run(grant, watch.started)
+        run = _Run(grant, watch)
         value: Value = None
         error: RunvisorError | None = None
         try:
@@ -187,7 +188,7 @@ class EbpfRuntime:
         """Have an executor run the program; one that died while it waited is replaced."""
         for attempt in range(_ATTEMPTS):
             waited = time.monotonic()
-            with self._tier(tier).lend(run.grant.principal, artifact) as executor:
+            with self._tier(tier).lend(run.grant.principal, artifact, run.cancellation) as executor:
                 now = time.monotonic()
                 run.queue_s += now - waited
                 left_s = run.left_s()
@@ -261,14 +262,15 @@ def _isolation(tier: Tier, narrowed: tuple[str, ...], loaded_for: str | None) ->
 class _Run:
     """The clock and the counts of one execution."""
 
-    def __init__(self, grant: Grant, on_started: Callable[[], None]) -> None:
+    def __init__(self, grant: Grant, watch: Watch) -> None:
         self.grant = grant
+        self.cancellation = watch.cancellation
         self.queue_s = 0.0
         self.cpu_s: float | None = None
         self.bytes_out = 0
         self.start_kind: StartKind = "warm"
         self.was_loaded = False
-        self._on_started = on_started
+        self._on_started = watch.started
         self._began: float | None = None
         self._queued_before = 0.0
 

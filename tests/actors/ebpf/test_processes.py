@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from runvisor.actors.ebpf import loaded
 from runvisor.actors.ebpf.runtime import EbpfRuntime
 from runvisor.actors.runtime import PoolSize, Watch
 from runvisor.policies.errors import (
+    Cancelled,
     GuestSyntaxError,
     MemoryLimitExceeded,
     PoolExhausted,
@@ -137,6 +139,31 @@ def test_a_busy_pool_says_so(own: tuple[EbpfRuntime, Ask]) -> None:
         assert caught.value.details["retry_after_s"] > 0
     assert ask(GOOD, principal="carol").ok
     assert runtime.load().busy == 0
+
+
+def test_a_caller_who_is_called_off_waits_no_longer(runtime: EbpfRuntime) -> None:
+    del runtime  # the shared one has found out that the kernel can
+    full = EbpfRuntime(PoolSize(minimum=1, maximum=1, wait_s=600.0))
+    full.start()
+    try:
+        task = Task(GOOD, "c-record", {"records": np.zeros(2, EVENT)})
+        results: list[Result] = []
+        watch = Watch()
+
+        def run() -> None:
+            grant = Grant("carol", Trust.VERIFIED, Permissions())
+            results.append(full.execute(task, "record", grant, watch))
+
+        with full._tiers["bpf+perfmon"].lend("alice"):
+            thread = threading.Thread(target=run)
+            thread.start()
+            assert wait_until(lambda: full.load().waiting == 1, 20)
+            watch.cancellation.cancel()
+            thread.join(20)
+        assert isinstance(results[0].error, Cancelled)
+        assert full.load().busy == 0
+    finally:
+        full.close()
 
 
 def test_an_executor_that_died_while_idle_is_replaced_unseen(own: tuple[EbpfRuntime, Ask]) -> None:
