@@ -6,6 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from runvisor.actors.python.profiles import PythonProfile
+from runvisor.policies.errors import ConfigError
+from runvisor.policies.values import is_number
+
+MIN_CORES = 0.01
+"""The smallest share that the kernel keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,5 +22,12 @@ class RuntimeSettings:
     hosts: Mapping[str, str] = field(default_factory=dict)
     """Hosts whose places are pinned, ``name`` or ``name:port`` to ``address`` or ``address:port``. They
     need not be global, as all others must; a grant must still name them."""
+    cores: float | None = 1.0
+    """How many cores' worth of CPU time one Python or JavaScript execution may use at once, in all its
+    threads; None is no bound. Kept by a cpu cgroup, where this user can make one (see a result's ``layers``)."""
     accept_weak_isolation: bool = False
     """Run untrusted code where this user cannot have every layer that it should have around it."""
+
+    def __post_init__(self) -> None:
+        if self.cores is not None and not (is_number(self.cores) and MIN_CORES <= self.cores < float("inf")):
+            raise ConfigError(f"{self.cores!r} is no number of cores", "cores", f"give at least {MIN_CORES}, or None")

@@ -234,7 +234,7 @@ class Executors:
         options: dict[str, Any] = {"kernel_functions": {str(key): value for key, value in kernel_functions.items()}}
         self._size = size
         self._zygote = Zygote(
-            JailSpec(f"ebpf-{name}", _GUEST, options=options, capabilities=capabilities, syscalls="bpf")
+            JailSpec(f"ebpf-{name}", _GUEST, options=options, capabilities=capabilities, syscalls="bpf", cores=None)
         )
         self._fresh: InstancePool[Executor] = InstancePool(
             self._make,

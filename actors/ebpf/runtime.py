@@ -15,7 +15,7 @@ from runvisor.actors.ebpf.diagnostics import TOO_MANY_PATHS, verifier_error
 from runvisor.actors.ebpf.executors import Executors
 from runvisor.actors.ebpf.probe import has_may_goto, jit_is_on, mitigations_are_off, probe_ebpf
 from runvisor.actors.ebpf.programs import Known, Programs
-from runvisor.actors.jail.spec import LAYERS
+from runvisor.actors.jail.spec import CPU_CGROUP, LAYERS
 from runvisor.actors.runtime import Load, PoolSize, Probe, Watch, called_off
 from runvisor.actors.settings import RuntimeSettings
 from runvisor.policies.bytecode import ITERATOR_CALLS, MAX_INSTRUCTIONS, Loop
@@ -245,7 +245,8 @@ def _isolation(tier: Tier, narrowed: tuple[str, ...], loaded_for: str | None) ->
         loaded_for: The principal for whom it had been loaded before this execution, if it had.
     """
     kept = " and ".join(sorted(_CAPABILITIES[tier]))
-    around = tuple(f"executor: {layer.replace('no capabilities', f'only {kept}')}" for layer in LAYERS)
+    layers = (layer.replace("no capabilities", f"only {kept}") for layer in LAYERS if layer != CPU_CGROUP)
+    around = tuple(f"executor: {layer}" for layer in layers)
     earlier = f"earlier executions of {loaded_for}: the code stays loaded, state and records are reset"
     return Isolation(
         engine="kernel",

@@ -1,9 +1,10 @@
-"""One cgroup per instance for memory and processes, on cgroup v1 or v2, whichever this process may write.
+"""One cgroup per instance for memory, processes and CPU, on cgroup v1 or v2, whichever this process may write.
 
 The host side makes the pool's group; the zygote makes and removes a slot in it
 per child, through a directory descriptor, so that slots vanish even when the
-pool actor is killed. Sources: https://docs.kernel.org/admin-guide/cgroup-v2.html
-and .../cgroup-v1/memory.html.
+pool actor is killed. Bounds that no grant changes are written while the child
+is made, ahead of its task. Sources: https://docs.kernel.org/admin-guide/cgroup-v2.html,
+.../cgroup-v1/memory.html and https://docs.kernel.org/scheduler/sched-bwc.html.
 """
 
 from __future__ import annotations
@@ -11,15 +12,20 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
+
+from runvisor.actors.jail.spec import CPU_CGROUP, MEMORY_CGROUP
 
 MOUNT: Final = Path("/sys/fs/cgroup")
 _REMOVE_TIMEOUT_S: Final = 2.0
 _SETTLED_S: Final = 5.0
 MAX_TASKS: Final = 128
 """Threads and processes together, of one instance."""
+CPU_PERIOD_US: Final = 100_000
+"""An instance that has used up its share waits for the end of this period."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +79,22 @@ def find_hierarchy(mount: Path = MOUNT, membership: str | None = None) -> Hierar
     raise OSError("no writable memory cgroup" + (f" ({'; '.join(tried)})" if tried else ""))
 
 
-def find_pids_parent(mount: Path = MOUNT, membership: str | None = None) -> Path | None:
-    """Find where v1 groups can be made that count processes, by making one; None where they cannot.
+def find_v1_parent(controller: str, mount: Path = MOUNT, membership: str | None = None) -> Path | None:
+    """Find where v1 groups with another controller can be made, by making one; None where they cannot.
 
-    On v2 one group does both, so nothing more is needed.
+    On v2 one group does it all, so nothing more is needed.
+
+    Args:
+        controller: ``pids`` or ``cpu``.
+        mount: Where cgroups are mounted.
+        membership: Text of /proc/self/cgroup; None reads it.
     """
     text = Path("/proc/self/cgroup").read_text() if membership is None else membership
     for line in text.splitlines():
         _, controllers, path = line.split(":", 2)
-        if "pids" not in controllers.split(","):
+        if controller not in controllers.split(","):
             continue
-        for parent in dict.fromkeys((mount / "pids" / path.lstrip("/"), mount / "pids")):
+        for parent in dict.fromkeys((mount / controller / path.lstrip("/"), mount / controller)):
             probe = parent / f"runvisor-probe-{os.getpid()}-{time.monotonic_ns()}"
             try:
                 probe.mkdir()
@@ -92,6 +103,30 @@ def find_pids_parent(mount: Path = MOUNT, membership: str | None = None) -> Path
                 continue
             return parent
     return None
+
+
+def can_bound_cpu() -> bool:
+    """Say whether a group made here can be held to a share of CPU time."""
+    try:
+        hierarchy = find_hierarchy()
+    except OSError:
+        return False
+    if hierarchy.version == 2:
+        return "cpu" in (hierarchy.parent / "cgroup.subtree_control").read_text().split()
+    return find_v1_parent("cpu") is not None
+
+
+def cpu_files(cores: float, version: Literal[1, 2]) -> tuple[tuple[str, str], ...]:
+    """Return what a slot is told so that it uses no more than so many cores at once.
+
+    Example:
+        >>> cpu_files(1.5, 2), cpu_files(0.5, 1)
+        ((('cpu.max', '150000 100000'),), (('cpu.cfs_period_us', '100000'), ('cpu.cfs_quota_us', '50000')))
+    """
+    quota_us = round(cores * CPU_PERIOD_US)
+    if version == 2:
+        return (("cpu.max", f"{quota_us} {CPU_PERIOD_US}"),)
+    return (("cpu.cfs_period_us", str(CPU_PERIOD_US)), ("cpu.cfs_quota_us", str(quota_us)))
 
 
 def _membership(line: str) -> tuple[str, str]:
@@ -117,6 +152,8 @@ def _try(place: Hierarchy) -> None:
     if place.version == 2:
         with contextlib.suppress(OSError):
             (place.parent / "cgroup.subtree_control").write_text("+memory +pids")
+        with contextlib.suppress(OSError):
+            (place.parent / "cgroup.subtree_control").write_text("+cpu")
     probe = place.parent / f"runvisor-probe-{os.getpid()}-{time.monotonic_ns()}"
     probe.mkdir()
     try:
@@ -159,14 +196,16 @@ class Tree:
     parent_fd: int
     files: tuple[tuple[str, str], ...] = ()
     """What each slot in it is told when it is made: file and text."""
+    layer: str = MEMORY_CGROUP
+    """The layer by which a child joins it."""
 
     @classmethod
-    def make(cls, path: Path, files: tuple[tuple[str, str], ...] = ()) -> Tree:
+    def make(cls, path: Path, files: tuple[tuple[str, str], ...] = (), layer: str = MEMORY_CGROUP) -> Tree:
         """Make the group's folder and open it."""
         sweep(path.parent)
         path.mkdir()
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-        return cls(path, os.open(path, flags), os.open(path.parent, flags), files)
+        return cls(path, os.open(path, flags), os.open(path.parent, flags), files, layer)
 
 
 class PoolGroup:
@@ -174,29 +213,43 @@ class PoolGroup:
 
     Args:
         name: Unique on this machine.
+        cores: How many cores' worth of CPU time a slot may use at once; None is no bound.
 
     Raises:
         OSError: No memory cgroup can be made here.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, cores: float | None = None) -> None:
         self.name = name
         self.hierarchy = find_hierarchy()
+        self.bounds_cpu = False
+        """Its slots are held to ``cores``."""
         bounded = (("pids.max", str(MAX_TASKS)),)
-        if self.hierarchy.version == 2:
-            memory = Tree.make(self.hierarchy.parent / name)
-            with contextlib.suppress(OSError):
-                (memory.path / "cgroup.subtree_control").write_text("+pids")
-                memory = replace(memory, files=bounded)
-            (memory.path / "cgroup.subtree_control").write_text("+memory")
-            self.trees = [memory]
-            return
         memory = Tree.make(self.hierarchy.parent / name)
+        self.trees = [memory]
+        if self.hierarchy.version == 2:
+            self._divide_v2(memory, {"pids": bounded, "cpu": cpu_files(cores, 2) if cores is not None else ()})
+            return
         if (memory.path / "memory.use_hierarchy").exists():
             with contextlib.suppress(OSError):  # already the only mode on recent kernels
                 (memory.path / "memory.use_hierarchy").write_text("1")
-        pids = find_pids_parent()
-        self.trees = [memory, *([Tree.make(pids / name, bounded)] if pids is not None else [])]
+        if (pids := find_v1_parent("pids")) is not None:
+            self.trees.append(Tree.make(pids / name, bounded))
+        if cores is not None and (cpu := find_v1_parent("cpu")) is not None:
+            self.trees.append(Tree.make(cpu / name, cpu_files(cores, 1), CPU_CGROUP))
+            self.bounds_cpu = True
+
+    def _divide_v2(self, tree: Tree, files: Mapping[str, tuple[tuple[str, str], ...]]) -> None:
+        """Give the slots of the one tree that there is on v2 their controllers."""
+        (tree.path / "cgroup.subtree_control").write_text("+memory")
+        for controller, told in files.items():
+            if not told:
+                continue
+            with contextlib.suppress(OSError):
+                (tree.path / "cgroup.subtree_control").write_text(f"+{controller}")
+                tree = replace(tree, files=(*tree.files, *told))
+                self.bounds_cpu |= controller == "cpu"
+        self.trees = [tree]
 
     def slot(self, name: str) -> Slot:
         """Return the slot of one child, which the zygote has made."""

@@ -32,7 +32,7 @@ def probe_jail(runtime: str) -> Probe:
     }[standing]
     parts += ["seccomp", f"Landlock ABI {abi}" if abi else "no Landlock", memory]
     detail = ", ".join(parts)
-    missing = gaps(layers_for(_WHATEVER, standing, memory_cgroup=not memory_remedy))
+    missing = gaps(layers_for(_WHATEVER, standing, memory_cgroup=not memory_remedy, cpu_cgroup=True))
     if missing:
         return Probe(
             runtime,

@@ -11,6 +11,8 @@ from runvisor.policies.permissions import MiB
 
 SyscallList = Literal["guest", "engine", "bpf", "compiler"]
 
+MEMORY_CGROUP: Final = "memory cgroup"
+CPU_CGROUP: Final = "cpu cgroup"
 LAYERS: Final = (
     "pid namespace",
     "mount namespace, read-only root",
@@ -22,7 +24,8 @@ LAYERS: Final = (
     "own uid",
     "no capabilities",
     "seccomp allow-list",
-    "memory cgroup",
+    MEMORY_CGROUP,
+    CPU_CGROUP,
 )
 """What root gives a child, in the order it is applied."""
 USER_NAMESPACE: Final = "user namespace"
@@ -57,6 +60,9 @@ class JailSpec:
     """Which seccomp allow-list."""
     scratch_bytes: int = 64 * MiB
     """Size of the private tmpfs at /tmp when a spawn does not say."""
+    cores: float | None = 1.0
+    """How many cores' worth of CPU time a child may use at once, in all its threads; None is no bound, for
+    engines that serve several executions side by side."""
     without: frozenset[str] = frozenset()
     """Names of `ALL_LAYERS` to leave out: for the tests that show what each layer is good for."""
 
@@ -76,6 +82,7 @@ class JailSpec:
                 "capabilities": sorted(self.capabilities),
                 "syscalls": self.syscalls,
                 "scratch_bytes": self.scratch_bytes,
+                "cores": self.cores,
                 "without": sorted(self.without),
             }
         )

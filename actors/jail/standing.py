@@ -9,7 +9,15 @@ from enum import StrEnum
 from typing import Final
 
 from runvisor.actors.jail import cgroups, landlock
-from runvisor.actors.jail.spec import ALL_LAYERS, LAYERS, MEMORY_RLIMIT, USER_NAMESPACE, JailSpec
+from runvisor.actors.jail.spec import (
+    ALL_LAYERS,
+    CPU_CGROUP,
+    LAYERS,
+    MEMORY_CGROUP,
+    MEMORY_RLIMIT,
+    USER_NAMESPACE,
+    JailSpec,
+)
 
 _NAMESPACES: Final = ("--mount", "--pid", "--net", "--ipc", "--uts")
 _PROBE_TIMEOUT_S: Final = 5
@@ -17,7 +25,7 @@ _MADE_OF_NAMESPACES: Final = frozenset(
     {"pid namespace", "mount namespace, read-only root", "network namespace, empty", "ipc and uts namespaces"}
 )
 
-REQUIRED: Final = (*(layer for layer in LAYERS if layer not in ("own uid", "memory cgroup", "landlock")),)
+REQUIRED: Final = (*(layer for layer in LAYERS if layer not in ("own uid", MEMORY_CGROUP, CPU_CGROUP, "landlock")),)
 """Layers without which untrusted code is refused, unless the operator accepts that."""
 
 
@@ -41,18 +49,20 @@ def find_standing() -> Standing:
     return Standing.PLAIN
 
 
-def layers_for(spec: JailSpec, standing: Standing, *, memory_cgroup: bool) -> frozenset[str]:
+def layers_for(spec: JailSpec, standing: Standing, *, memory_cgroup: bool, cpu_cgroup: bool) -> frozenset[str]:
     """Compute the layers that children will have.
 
     Args:
         spec: What is wanted.
         standing: What may be done.
         memory_cgroup: A cgroup can be made for each.
+        cpu_cgroup: It can be held to a share of CPU time.
 
     Example:
         >>> spec = JailSpec("python", "runvisor.actors.python.guest")
-        >>> sorted(set(LAYERS) - layers_for(spec, Standing.USER_NAMESPACE, memory_cgroup=False))
-        ['memory cgroup', 'own uid']
+        >>> layers = layers_for(spec, Standing.USER_NAMESPACE, memory_cgroup=False, cpu_cgroup=False)
+        >>> sorted(set(LAYERS) - layers)
+        ['cpu cgroup', 'memory cgroup', 'own uid']
     """
     layers = set(LAYERS)
     if standing is Standing.USER_NAMESPACE:
@@ -61,8 +71,10 @@ def layers_for(spec: JailSpec, standing: Standing, *, memory_cgroup: bool) -> fr
     elif standing is Standing.PLAIN:
         layers -= _MADE_OF_NAMESPACES | {"own uid"}
     if not memory_cgroup:
-        layers -= {"memory cgroup"}
+        layers -= {MEMORY_CGROUP}
         layers |= {MEMORY_RLIMIT}
+    if not cpu_cgroup or spec.cores is None:
+        layers -= {CPU_CGROUP}
     if landlock.abi() < 1:
         layers -= {"landlock"}
     return frozenset(layers - spec.without)
@@ -76,7 +88,8 @@ def engine_layers() -> tuple[str, ...]:
         memory_cgroup = True
     except OSError:
         memory_cgroup = False
-    layers = layers_for(JailSpec("engine", "none"), find_standing(), memory_cgroup=memory_cgroup) - {MEMORY_RLIMIT}
+    spec = JailSpec("engine", "none", cores=None)
+    layers = layers_for(spec, find_standing(), memory_cgroup=memory_cgroup, cpu_cgroup=False) - {MEMORY_RLIMIT}
     return tuple(layer for layer in ALL_LAYERS if layer in layers)
 
 
@@ -88,8 +101,8 @@ def gaps(layers: frozenset[str]) -> tuple[str, ...]:
         ('seccomp allow-list',)
     """
     missing = [layer for layer in REQUIRED if layer not in layers]
-    if not layers & {"memory cgroup", MEMORY_RLIMIT}:
-        missing.append("memory cgroup")
+    if not layers & {MEMORY_CGROUP, MEMORY_RLIMIT}:
+        missing.append(MEMORY_CGROUP)
     return tuple(missing)
 
 

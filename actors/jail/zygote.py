@@ -19,7 +19,7 @@ from runvisor.actors.jail.child import READY_TIMEOUT_S, Child, process_of
 from runvisor.actors.jail.egress.plan import NetworkPlan
 from runvisor.actors.jail.mounts import SCRATCH, View
 from runvisor.actors.jail.process_limit import ProcessLimit
-from runvisor.actors.jail.spec import JailSpec
+from runvisor.actors.jail.spec import CPU_CGROUP, JailSpec
 from runvisor.actors.jail.standing import find_standing, layers_for
 from runvisor.actors.jail.uids import UIDS
 from runvisor.actors.jail.zygote_process import Charter, TreeEnds
@@ -72,8 +72,13 @@ class Zygote:
         Raises:
             SpawnFailed: It cannot run here; the message says what is missing.
         """
-        self._group = _pool_group(self.spec.name)
-        self.layers = layers_for(self.spec, find_standing(), memory_cgroup=self._group is not None)
+        self._group = _pool_group(self.spec)
+        self.layers = layers_for(
+            self.spec,
+            find_standing(),
+            memory_cgroup=self._group is not None,
+            cpu_cgroup=self._group is not None and self._group.bounds_cpu,
+        )
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._control = FrameSocket(ours)
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed in close()
@@ -83,7 +88,7 @@ class Zygote:
             self.layers,
             theirs.fileno(),
             group=self._group.name if self._group is not None else "",
-            trees=tuple(TreeEnds(tree.fd, tree.parent_fd, tree.files) for tree in trees),
+            trees=tuple(TreeEnds(tree.fd, tree.parent_fd, tree.files, tree.layer) for tree in trees),
         )
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-m", "runvisor.actors.jail.zygote_process", charter.to_json()],
@@ -249,9 +254,10 @@ class Zygote:
                 child.note_exit(None)
 
 
-def _pool_group(name: str) -> PoolGroup | None:
+def _pool_group(spec: JailSpec) -> PoolGroup | None:
     """Make the pool's cgroup, or return None where this user may make none."""
+    cores = None if CPU_CGROUP in spec.without else spec.cores
     try:
-        return PoolGroup(group_name(os.getpid(), next(_sequence), name))
+        return PoolGroup(group_name(os.getpid(), next(_sequence), spec.name), cores)
     except OSError:
         return None

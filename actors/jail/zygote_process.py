@@ -31,7 +31,7 @@ from runvisor.actors.jail.huge_pages import collapse_private_memory
 from runvisor.actors.jail.inmate import Admission, Descriptors, become_inmate
 from runvisor.actors.jail.namespaces import enter_user_namespace
 from runvisor.actors.jail.seccomp import Filter
-from runvisor.actors.jail.spec import USER_NAMESPACE, JailSpec
+from runvisor.actors.jail.spec import MEMORY_CGROUP, USER_NAMESPACE, JailSpec
 
 _MAX_BOUND: Final = 64
 _REMOVE_TIMEOUT_S: Final = 5.0
@@ -45,6 +45,8 @@ class TreeEnds:
     parent_fd: int
     files: tuple[tuple[str, str], ...] = ()
     """What each slot is told when it is made."""
+    layer: str = MEMORY_CGROUP
+    """The layer by which a child joins it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ class Charter:
                 "layers": sorted(self.layers),
                 "control_fd": self.control_fd,
                 "group": self.group,
-                "trees": [[tree.fd, tree.parent_fd, tree.files] for tree in self.trees],
+                "trees": [[tree.fd, tree.parent_fd, tree.files, tree.layer] for tree in self.trees],
             }
         )
 
@@ -82,8 +84,8 @@ class Charter:
             control_fd=data["control_fd"],
             group=data["group"],
             trees=tuple(
-                TreeEnds(fd, parent_fd, tuple((file, value) for file, value in files))
-                for fd, parent_fd, files in data["trees"]
+                TreeEnds(fd, parent_fd, tuple((file, value) for file, value in files), layer)
+                for fd, parent_fd, files, layer in data["trees"]
             ),
         )
 
@@ -216,7 +218,7 @@ class _ZygoteProcess:
                 fd = os.open(f"{slot}/{name}", os.O_WRONLY | os.O_CLOEXEC, dir_fd=tree.fd)
                 os.write(fd, text.encode())
                 os.close(fd)
-            if "memory cgroup" in self._layers:
+            if tree.layer in self._layers:
                 joins.append(os.open(f"{slot}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=tree.fd))
         return joins
 

@@ -20,6 +20,7 @@ class PythonRuntime(JailedRuntime):
         profile: What the zygote preloads: one of your own, or a name of `PROFILES`.
         others: Profiles that run beside this one; an import that fails here names the one that has it.
         hosts: The operator's table of pinned hosts.
+        cores: How many cores' worth of CPU time a task may use at once.
 
     Raises:
         ConfigError: There is no such profile, or its virtual environment cannot be used.
@@ -32,16 +33,18 @@ class PythonRuntime(JailedRuntime):
         others: Iterable[PythonProfile] = (),
         *,
         hosts: Mapping[str, str] | None = None,
+        cores: float | None = 1.0,
     ) -> None:
-        super().__init__("python", spec_of(_named(profile), others), size or PoolSize(), hosts)
+        super().__init__("python", spec_of(_named(profile), others, cores), size or PoolSize(), hosts)
 
 
-def spec_of(profile: PythonProfile, others: Iterable[PythonProfile] = ()) -> JailSpec:
+def spec_of(profile: PythonProfile, others: Iterable[PythonProfile] = (), cores: float | None = 1.0) -> JailSpec:
     """Return the jail of a profile's zygote.
 
     Args:
         profile: What it preloads.
         others: Profiles that run beside it.
+        cores: How many cores' worth of CPU time a task may use at once.
 
     Example:
         >>> spec_of(PROFILES["bare"]).options["modules"]
@@ -58,6 +61,7 @@ def spec_of(profile: PythonProfile, others: Iterable[PythonProfile] = ()) -> Jai
             "elsewhere": elsewhere(profile, others),
         },
         readable=site,
+        cores=cores,
     )
 
 
@@ -71,4 +75,4 @@ def _named(profile: str | PythonProfile) -> PythonProfile:
 
 def create(size: PoolSize, settings: RuntimeSettings) -> PythonRuntime:
     """Make the runtime as the operator wants it."""
-    return PythonRuntime(size, settings.python_profile, hosts=settings.hosts)
+    return PythonRuntime(size, settings.python_profile, hosts=settings.hosts, cores=settings.cores)

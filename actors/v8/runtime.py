@@ -29,10 +29,13 @@ class V8Runtime(JailedRuntime):
     Args:
         size: How many instances to keep.
         hosts: The operator's table of pinned hosts.
+        cores: How many cores' worth of CPU time a task may use at once.
     """
 
-    def __init__(self, size: PoolSize | None = None, *, hosts: Mapping[str, str] | None = None) -> None:
-        super().__init__("v8", JailSpec("v8", "runvisor.actors.v8.guest"), size or PoolSize(), hosts)
+    def __init__(
+        self, size: PoolSize | None = None, *, hosts: Mapping[str, str] | None = None, cores: float | None = 1.0
+    ) -> None:
+        super().__init__("v8", JailSpec("v8", "runvisor.actors.v8.guest", cores=cores), size or PoolSize(), hosts)
         self._typescript = TypeScriptCompiler()
 
     def execute(self, task: Task, variant: str, grant: Grant, watch: Watch) -> Result:
@@ -111,4 +114,4 @@ def _refused(error: GuestError | LimitExceeded, task: Task, grant: Grant, varian
 
 def create(size: PoolSize, settings: RuntimeSettings) -> V8Runtime:
     """Make the runtime as the operator wants it."""
-    return V8Runtime(size, hosts=settings.hosts)
+    return V8Runtime(size, hosts=settings.hosts, cores=settings.cores)

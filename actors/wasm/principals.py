@@ -43,7 +43,7 @@ class Principals:
 
     def __init__(self, size: PoolSize, artifacts: Artifacts | None = None) -> None:
         self._size = size
-        self._zygote = Zygote(JailSpec("wasm", _GUEST, options={"lanes": size.maximum}, syscalls="engine"))
+        self._zygote = Zygote(JailSpec("wasm", _GUEST, options={"lanes": size.maximum}, syscalls="engine", cores=None))
         self._spares: InstancePool[Child] = InstancePool(
             lambda: self._zygote.spawn(memory_bytes=_FIRST_BYTES),
             Child.close,

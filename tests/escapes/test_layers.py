@@ -31,7 +31,19 @@ PRISONER: Final = JailSpec(
     "prisoner", "actors.jail.prisoner", import_from=(str(Path(__file__).resolve().parents[1]),), scratch_bytes=8 * MiB
 )
 _MOUNTS, _LANDLOCK, _SECCOMP = "mount namespace, read-only root", "landlock", "seccomp allow-list"
-_PRELUDE: Final = "import ctypes, os, resource, socket, subprocess\nlibc = ctypes.CDLL(None, use_errno=True)"
+_PRELUDE: Final = """
+import ctypes, os, resource, socket, subprocess, threading, time
+libc = ctypes.CDLL(None, use_errno=True)
+def spin():
+    while True:
+        pass
+def share_of_a_core():
+    for _ in range(4):
+        threading.Thread(target=spin, daemon=True).start()
+    began, before = time.monotonic(), time.process_time()
+    time.sleep(1)
+    return (time.process_time() - before) / (time.monotonic() - began)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +58,8 @@ class Bite:
     """Its value, or the name of what it raises, with the layer on."""
     succeeds: object
     """The same with it off; a text in braces names a field of ``host``."""
+    cores: float | None = None
+    """A share of CPU time that is small enough to tell from a busy machine."""
 
 
 BITES: Final = [
@@ -99,6 +113,7 @@ BITES: Final = [
     Bite(_SECCOMP, (), "socket.socket().close()", "PermissionError", None),
     Bite(_SECCOMP, (), "os.waitstatus_to_exitcode(os.waitpid(os.fork() or os._exit(7), 0)[1])", "PermissionError", 7),
     Bite("memory cgroup", (), "len(b'1' * (200 << 20))", "killed", 200 << 20),
+    Bite("cpu cgroup", (), "share_of_a_core() < 0.1", True, False, cores=0.03),
 ]
 
 
@@ -137,8 +152,8 @@ class Jails:
         self._started: list[Zygote] = []
         self.without = cache(self._without)
 
-    def _without(self, layers: frozenset[str]) -> Zygote:
-        zygote = Zygote(replace(PRISONER, without=layers))
+    def _without(self, layers: frozenset[str], cores: float | None) -> Zygote:
+        zygote = Zygote(replace(PRISONER, without=layers, cores=cores or PRISONER.cores))
         self._started.append(zygote)
         zygote.start()
         return zygote
@@ -183,12 +198,12 @@ def test_each_layer_has_an_attack() -> None:
 def test_an_attack_fails_with_the_layer_and_succeeds_without_it(
     jails: Jails, bite: Bite, host: dict[str, Any], canaries: Canaries
 ) -> None:
-    with_it = jails.without(frozenset(bite.overlapping))
+    with_it = jails.without(frozenset(bite.overlapping), bite.cores)
     assert bite.layer in with_it.layers
     assert attempt(with_it, bite, host) == bite.stopped
     assert canaries.touched() == []
 
-    without_it = jails.without(frozenset((*bite.overlapping, bite.layer)))
+    without_it = jails.without(frozenset((*bite.overlapping, bite.layer)), bite.cores)
     assert bite.layer not in without_it.layers
     wanted = bite.succeeds.format(**host) if isinstance(bite.succeeds, str) else bite.succeeds
     assert attempt(without_it, bite, host) == wanted

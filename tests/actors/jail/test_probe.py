@@ -79,7 +79,7 @@ def test_with_user_namespaces_nothing_that_untrusted_code_needs_is_missing() -> 
     assert "as an ordinary user" in detail
     assert "cgroup" in remedy
     assert gaps(frozenset(layers)) == ()
-    assert set(LAYERS) - set(layers) <= {"own uid", "memory cgroup"}
+    assert set(LAYERS) - set(layers) <= {"own uid", "memory cgroup", "cpu cgroup"}
 
 
 @needs_root
@@ -119,6 +119,19 @@ def test_each_version_has_its_file_names(version: int, limit: str, peak: str, tm
     slot.limit_memory(1 << 20, final=True)
     assert (tmp_path / limit).read_text() == str(1 << 20)
     assert slot.peak_bytes() == 4096
+
+
+def test_on_v2_one_group_bounds_it_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cgroups, "find_hierarchy", lambda: cgroups.Hierarchy(2, tmp_path))
+    group = cgroups.PoolGroup("runvisor-test", 0.5)
+    try:
+        (tree,) = group.trees
+        assert tree.files == (("pids.max", "128"), ("cpu.max", "50000 100000"))
+        assert group.bounds_cpu
+    finally:
+        for tree in group.trees:
+            os.close(tree.fd)
+            os.close(tree.parent_fd)
 
 
 def test_a_zygote_that_was_never_started_cannot_spawn_and_closes_quietly() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from runvisor.actors.jail.cgroups import find_hierarchy, find_pids_parent
+from runvisor.actors.jail.cgroups import can_bound_cpu, find_hierarchy, find_v1_parent
 from runvisor.actors.jail.child import Child
 from runvisor.actors.jail.probe import probe_jail
 from runvisor.actors.jail.spec import JailSpec
@@ -31,7 +31,7 @@ def layers_here() -> frozenset[str]:
         memory_cgroup = True
     except OSError:
         memory_cgroup = False
-    return layers_for(JailSpec("any", "none"), find_standing(), memory_cgroup=memory_cgroup)
+    return layers_for(JailSpec("any", "none"), find_standing(), memory_cgroup=memory_cgroup, cpu_cgroup=can_bound_cpu())
 
 
 pytestmark = [
@@ -204,9 +204,9 @@ def test_it_holds_no_descriptor_but_its_own_four(child: Child) -> None:
     assert len(ask(child, "os.listdir('/proc/self/fd')")) == 5  # and the one that lists them
 
 
-@pytest.mark.skipif(find_pids_parent() is None, reason="no v1 hierarchy that counts processes")
+@pytest.mark.skipif(find_v1_parent("pids") is None, reason="no v1 hierarchy that counts processes")
 def test_its_threads_are_counted_and_bounded(child: Child) -> None:
-    parent = find_pids_parent()
+    parent = find_v1_parent("pids")
     assert parent is not None
     groups = Path(f"/proc/{child.pid}/cgroup").read_text().splitlines()
     own = next(line.split(":", 2)[2] for line in groups if line.split(":")[1] == "pids")
@@ -220,6 +220,28 @@ def test_its_threads_are_counted_and_bounded(child: Child) -> None:
     assert 100 < ask(child, "started", do) < 128
 
 
+@needs("cpu cgroup")
+@pytest.mark.skipif(find_v1_parent("cpu") is None, reason="no v1 hierarchy that bounds CPU time")
+def test_it_is_held_to_its_share_of_cpu_time_from_the_start(child: Child) -> None:
+    groups = Path(f"/proc/{child.pid}/cgroup").read_text().splitlines()
+    own = next(line.split(":", 2)[2] for line in groups if "cpu" in line.split(":")[1].split(","))
+    group = Path("/sys/fs/cgroup/cpu") / own.lstrip("/")
+    assert (group / "cpu.cfs_quota_us").read_text() == (group / "cpu.cfs_period_us").read_text() == "100000\n"
+
+
+def test_an_engine_that_serves_many_is_not_held_to_one_core() -> None:
+    engine = Zygote(replace(PRISONER, cores=None))
+    engine.start()
+    child = engine.spawn(memory_bytes=64 * MiB)
+    try:
+        assert "cpu cgroup" not in child.layers
+        groups = Path(f"/proc/{child.pid}/cgroup").read_text().splitlines()
+        assert not any("runvisor" in line for line in groups if "cpu" in line.split(":")[1].split(","))
+    finally:
+        child.close()
+        engine.close()
+
+
 @needs("memory cgroup")
 def test_memory_beyond_its_limit_kills_it_and_says_so(child: Child) -> None:
     child.limit_memory(16 * MiB)
@@ -231,6 +253,17 @@ def test_memory_beyond_its_limit_kills_it_and_says_so(child: Child) -> None:
     assert end.signal == signal.SIGKILL
     assert end.peak_memory_bytes is not None
     assert end.peak_memory_bytes > 16 * MiB
+
+
+def test_what_it_used_is_known_also_when_it_was_killed_and_reaped(zygote: Zygote) -> None:
+    child = zygote.spawn(memory_bytes=64 * MiB)
+    try:
+        ask(child, do="import time\nwhile time.process_time() < 0.2:\n    pass")
+        child.kill()
+        assert child.exit() is not None
+        assert child.usage().cpu_s > 0.1
+    finally:
+        child.close()
 
 
 def test_killing_it_is_seen_and_its_cgroup_goes(zygote: Zygote) -> None:
