@@ -17,11 +17,9 @@ from runvisor.actors.channel.frames import FrameSocket, Message
 from runvisor.actors.jail import scratch as scratches
 from runvisor.actors.jail.uids import UIDS
 from runvisor.policies.errors import ProtocolError, SpawnFailed, WorkerCrashed
-from runvisor.policies.permissions import MiB
 
 READY_TIMEOUT_S: Final = 20.0
 _EXIT_TIMEOUT_S: Final = 5.0
-_SLACK_BYTES: Final = 16 * MiB
 _MAX_FOLDERS: Final = 96
 
 
@@ -38,7 +36,7 @@ class ChildExit:
     oom_killed: bool
     """The kernel killed it because its cgroup was full."""
     peak_memory_bytes: int | None = None
-    """What its cgroup held at most, read before the cgroup went; only of one that was killed."""
+    """What counted against its bound at most, as far as that is known; only of one that was killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +52,8 @@ class MemoryBound(Protocol):
 
     can_rise: bool
     """A bound that was set holds, and may still be raised: none has to be final."""
+    slack_bytes: int
+    """What a child may have beyond its limit."""
 
     def limit_memory(self, limit_bytes: int, *, final: bool) -> None:
         """Set the bound; one that is not final may rise."""
@@ -65,6 +65,10 @@ class MemoryBound(Protocol):
 
     def peak_bytes(self) -> int | None:
         """Return the most that ever counted, or None if that is not known."""
+        ...
+
+    def peak_at_end(self, resident_bytes: int) -> int | None:
+        """Return the same of a child that has ended, by its highest resident size, or None if that says too little."""
         ...
 
     def close(self) -> None:
@@ -136,7 +140,7 @@ class Child:
         self._baseline_cpu_s = self._cpu_s()
 
     def limit_memory(self, memory_bytes: int, *, final: bool = True) -> None:
-        """Let the child grow by ``memory_bytes`` (and a fixed slack) beyond its warm state.
+        """Let the child grow by ``memory_bytes`` (and the slack of its bound) beyond its warm state.
 
         Args:
             memory_bytes: The limit.
@@ -149,7 +153,7 @@ class Child:
         if (memory_bytes, final or self._slot.can_rise) == self._memory_limit:
             return
         try:
-            self._slot.limit_memory(self._baseline_bytes + memory_bytes + _SLACK_BYTES, final=final)
+            self._slot.limit_memory(self._baseline_bytes + memory_bytes + self._slot.slack_bytes, final=final)
         except OSError as error:
             raise WorkerCrashed(
                 f"the memory limit cannot be set: {error.strerror}", "memory", "", {"started": False}
@@ -161,8 +165,16 @@ class Child:
         peak = self._slot.peak_bytes()
         if peak is None and self._exit is not None:
             peak = self._exit.peak_memory_bytes
-        cpu_s = max(0.0, self._cpu_s() - self._baseline_cpu_s)
-        return ChildUsage(cpu_s, None if peak is None else max(0, peak - self._baseline_bytes))
+        return ChildUsage(max(0.0, self._cpu_s() - self._baseline_cpu_s), self._since_ready(peak))
+
+    def usage_at_end(self, end: ChildExit) -> ChildUsage:
+        """Return what a child that has ended had used, without what it took to make it."""
+        peak = self._slot.peak_bytes()
+        peak = end.peak_memory_bytes if peak is None else peak
+        return ChildUsage(max(0.0, end.cpu_s - self._baseline_cpu_s), self._since_ready(peak))
+
+    def _since_ready(self, peak: int | None) -> int | None:
+        return None if peak is None else max(0, peak - self._baseline_bytes)
 
     def _cpu_s(self) -> float:
         """Read the CPU-time clock of the process (clock_getcpuclockid in section 3 of the manual).
@@ -174,10 +186,6 @@ class Child:
         except OSError:  # it has ended, and its zygote has its last word
             end = self.exit()
             return end.cpu_s if end is not None else 0.0
-
-    def cpu_since_ready(self, end: ChildExit) -> float:
-        """Return the CPU time of a child that has ended, without what it took to make it."""
-        return max(0.0, end.cpu_s - self._baseline_cpu_s)
 
     def own(self, fd: int) -> None:
         """Take a descriptor that is to be closed with the child."""
@@ -211,12 +219,15 @@ class Child:
         """Record the zygote's word of the child's end (called by the zygote's reader)."""
         if message is not None:
             status = int(message["status"])
+            peak = message["peak"]
+            if peak is None and os.WIFSIGNALED(status):
+                peak = self._slot.peak_at_end(int(message["resident"]))
             self._exit = ChildExit(
                 signal=os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0,
                 status=os.WEXITSTATUS(status) if os.WIFEXITED(status) else 0,
                 cpu_s=float(message["cpu_s"]),
                 oom_killed=int(message["oom_kills"]) > 0,
-                peak_memory_bytes=message["peak"],
+                peak_memory_bytes=peak,
             )
         UIDS.give_back(self.uid)
         self._exited.set()

@@ -145,7 +145,7 @@ class Conversation:
         if end == "exit":
             child_exit = self.child.exit()
             if child_exit is not None:
-                usage = ChildUsage(self.child.cpu_since_ready(child_exit), usage.peak_memory_bytes)
+                usage = self.child.usage_at_end(child_exit)
             if not exchange.started:
                 raise _died_waiting(self.child, exchange)
         stdout, stderr = exchange.printed.values()

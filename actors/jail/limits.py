@@ -52,6 +52,27 @@ def apply_cpu_limit(cpu_s: float) -> None:
     lower(resource.RLIMIT_CPU, max(1, -int(-cpu_s // 1)))
 
 
+def keep_reserve() -> int:
+    """Keep a part of the bound on private memory for the answer, where the host has set such a bound.
+
+    What is refused then is refused a little early; `use_reserve` lifts that.
+
+    Returns:
+        The bound that is in force now; `resource.RLIM_INFINITY` is none.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard != resource.RLIM_INFINITY:
+        soft = max(0, hard - _SLACK_BYTES)
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+    return soft
+
+
+def use_reserve() -> None:
+    """Allow all that the host allows: the answer of a task that has filled its memory needs room too."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
+
+
 def mapped_bytes() -> int:
     """Return the size of this process's address space."""
     with open("/proc/self/statm") as statm:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, Literal
 
-from runvisor.actors.jail.child import Child
+from runvisor.actors.jail.child import Child, ChildExit
 from runvisor.actors.jail.conversation import Transcript
+from runvisor.actors.jail.spec import MEMORY_RLIMIT
 from runvisor.actors.runtime import called_off
 from runvisor.policies import errors
 from runvisor.policies.permissions import MiB
@@ -32,6 +33,10 @@ _MAX_VALUE_BYTES: Final = 64 * MiB
 MAX_ARTIFACTS: Final = 32
 MAX_ARTIFACT_BYTES: Final = 16 * MiB
 """Of all artifacts of one execution together."""
+_GAVE_UP: Final = frozenset({signal.SIGTRAP, signal.SIGABRT, signal.SIGILL, signal.SIGSEGV})
+"""How programs end themselves that are refused memory, and cannot go on."""
+_REFUSED_MEMORY: Final = b"out of memory"
+"""What V8 says then; that of a guest which only says so is its own affair."""
 ENFORCED: Final = ("memory_bytes", "timeout_s", "cpu_s", "output_bytes", "disk_bytes", "processes")
 
 
@@ -88,7 +93,7 @@ def to_result(
         queue_s: How long the task waited for its instance.
         around: What was in force.
     """
-    value, error = _value_or_error(transcript, grant)
+    value, error = _value_or_error(transcript, grant, around)
     stdout = transcript.stdout.decode(errors="replace")
     stderr = transcript.stderr.decode(errors="replace")
     return Result(
@@ -120,7 +125,7 @@ def to_result(
     )
 
 
-def _value_or_error(transcript: Transcript, grant: Grant) -> tuple[Any, errors.RunvisorError | None]:
+def _value_or_error(transcript: Transcript, grant: Grant, around: Around) -> tuple[Any, errors.RunvisorError | None]:
     permissions = grant.permissions
     if transcript.end == "timeout":
         return None, errors.TimeLimitExceeded(
@@ -141,7 +146,7 @@ def _value_or_error(transcript: Transcript, grant: Grant) -> tuple[Any, errors.R
     if transcript.end == "cancelled":
         return None, called_off()
     if transcript.end == "exit":
-        return None, _death(transcript, grant)
+        return None, _death(transcript, grant, around)
     reply = transcript.reply or {}
     if reply.get("op") == "value" and isinstance(reply.get("value"), bytes):
         try:
@@ -197,11 +202,11 @@ def _memory_error(grant: Grant) -> errors.MemoryLimitExceeded:
     )
 
 
-def _death(transcript: Transcript, grant: Grant) -> errors.RunvisorError:
+def _death(transcript: Transcript, grant: Grant, around: Around) -> errors.RunvisorError:
     end = transcript.exit
     if end is None:
         return errors.GuestCrashed("the task's process vanished", "", "")
-    if end.oom_killed:
+    if end.oom_killed or (MEMORY_RLIMIT in around.layers and _was_refused_memory(transcript, end, grant)):
         return _memory_error(grant)
     cpu_s = grant.permissions.cpu_s or grant.permissions.timeout_s
     # The kernel's count includes the milliseconds of preparation, which ours leaves out.
@@ -214,3 +219,11 @@ def _death(transcript: Transcript, grant: Grant) -> errors.RunvisorError:
         last = transcript.stderr.decode(errors="replace").strip().splitlines()[-1:]
         return errors.GuestCrashed(f"the task's process died of {name}", "", last[0][:500] if last else "")
     return errors.GuestException(f"the task's process ended with status {end.status} and no value", "", "")
+
+
+def _was_refused_memory(transcript: Transcript, end: ChildExit, grant: Grant) -> bool:
+    """Say whether a process bounded by its own limits died of them: nobody kills it, it ends itself when refused."""
+    if end.signal not in _GAVE_UP:
+        return False
+    peak = transcript.usage.peak_memory_bytes or 0
+    return peak >= grant.permissions.memory_bytes / 2 or _REFUSED_MEMORY in transcript.stderr

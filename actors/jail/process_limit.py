@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from runvisor.actors.jail.limits import PAGE_BYTES
+from runvisor.policies.permissions import MiB
 
 _KIB: Final = 1024
 
@@ -25,6 +26,8 @@ class ProcessLimit:
     """
 
     can_rise = False
+    slack_bytes = 48 * MiB
+    """More than for a cgroup, since all that is reserved counts here: a garbage collector reserves ahead."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -48,6 +51,10 @@ class ProcessLimit:
                 if line.startswith("VmHWM:"):
                     return int(line.split()[1]) * _KIB - self._resident_bytes
         return None
+
+    def peak_at_end(self, resident_bytes: int) -> int:
+        """Return the highest resident size of one that has ended, on the same scale."""
+        return resident_bytes - self._resident_bytes
 
     def close(self) -> None:
         """Nothing to give back."""

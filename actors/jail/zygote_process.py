@@ -247,6 +247,7 @@ class _ZygoteProcess:
                     "cpu_s": usage.ru_utime + usage.ru_stime,
                     "oom_kills": self._oom_kills(slot),
                     "peak": self._peak_bytes(slot) if os.WIFSIGNALED(status) else None,
+                    "resident": usage.ru_maxrss * 1024,
                 }
             )
         self._dirty_slots += [(tree.fd, slot) for tree in self._charter.trees]

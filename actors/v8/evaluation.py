@@ -31,6 +31,11 @@ _SURELY_MODULE: Final = re.compile(r"(?<![\w.$])(?:await\s*[(\[`+\-/]|import\s*\
 _CHANGED_IN_CELLS: Final = re.compile(r"(?<![\w.$])(?:let|const|class|using|import|export|await)\b")
 
 
+# What V8 throws when the bound on memory refuses it a part outside the heap.
+_WANT_OF_MEMORY: Final = re.compile(
+    r"RangeError: (?:(?:Shared)?Array ?[Bb]uffer|WebAssembly\.).*"
+    r"(?:allocation failed|Out of memory|could not allocate memory|Unable to grow instance memory)"
+)
 _POSTED: Final = (b"", -1, False)
 
 
@@ -74,7 +79,7 @@ class Evaluation:
                 return _error("GuestInterrupted", "the cell was interrupted", "", "")
             return self._reply(report, code)
         except MemoryError:
-            return _error("MemoryLimitExceeded", "the heap of the isolate is full", "", "")
+            return memory_exhausted()
         except UnserializableValue as error:
             return _error("UnserializableValue", error.what, error.where, error.remedy)
         except _BrokenOff as error:
@@ -234,6 +239,8 @@ class Evaluation:
         if places.is_unparsed(outcome, _FILENAME):
             where = places.of_unparsed(self._bridge.isolate, code)
             return _error("GuestSyntaxError", outcome["what"], where, "")
+        if _WANT_OF_MEMORY.match(outcome["what"]):
+            raise MemoryError(outcome["what"])
         where, frames = places.of_stack(outcome["stack"], _FILENAME, report["edits"])
         answer = _error("GuestException", outcome["what"], where, "")
         answer["traceback"] = f"{outcome['what']}\n{frames}".rstrip() + "\n"
@@ -246,6 +253,11 @@ class Evaluation:
             return buffer.read()
 
         return read
+
+
+def memory_exhausted() -> dict[str, Any]:
+    """Return the reply of a task that has no more memory."""
+    return _error("MemoryLimitExceeded", "the heap of the isolate is full", "", "")
 
 
 def _visible_main(code: str) -> str:

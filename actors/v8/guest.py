@@ -7,15 +7,18 @@ Everything here shares a process with hostile code and is trusted by nobody.
 
 from __future__ import annotations
 
+import functools
 import importlib.resources
 import os
 import signal
+import threading
 from typing import Any, Final
 
 from runvisor.actors.channel.frames import FrameSocket
 from runvisor.actors.jail import limits
 from runvisor.actors.v8.bridge import Bridge
-from runvisor.actors.v8.evaluation import Evaluation
+from runvisor.actors.v8.evaluation import Evaluation, memory_exhausted
+from runvisor.actors.v8.exhaustion import watch_private_memory
 from runvisor.actors.v8.isolate import load_library
 from runvisor.actors.v8.shared import received
 from runvisor.policies.values import pack
@@ -62,22 +65,35 @@ def serve(channel: FrameSocket, prepared: Bridge) -> None:
     channel.send({"op": "started"})
     limits.apply_cpu_limit(first["cpu_s"])
     os.environ.update(first.get("env", {}))
+    answering = threading.Lock()
+    watch_private_memory(functools.partial(_answer_exhausted, channel, answering))
     prepared.isolate.limit_heap(first["memory_bytes"])
     prepared.begin()
     if is_session:
-        _serve_cells(channel, prepared)
+        _serve_cells(channel, prepared, answering)
     else:
-        channel.send(Evaluation(prepared, first, received(first.get("shared"), fds)).answer())
+        answer = Evaluation(prepared, first, received(first.get("shared"), fds)).answer()
+        with answering:
+            channel.send(answer)
+            os._exit(0)
     os._exit(0)  # closing an isolate deadlocks when its task still runs
 
 
-def _serve_cells(channel: FrameSocket, bridge: Bridge) -> None:
+def _answer_exhausted(channel: FrameSocket, answering: threading.Lock) -> None:
+    with answering:
+        channel.send(memory_exhausted())
+        os._exit(0)
+
+
+def _serve_cells(channel: FrameSocket, bridge: Bridge, answering: threading.Lock) -> None:
     while True:
         Evaluation(bridge, {}, session=True).rest(channel)
         cell, fds = channel.receive_with_fds()
         if cell is None:
             return
         buffers = received(cell.get("shared"), fds)
-        channel.send(Evaluation(bridge, cell, buffers, session=True).answer())
+        answer = Evaluation(bridge, cell, buffers, session=True).answer()
+        with answering:
+            channel.send(answer)
         for buffer in buffers:
             os.close(buffer.fd)
