@@ -54,13 +54,6 @@ class Task:
         if self.files and self.language not in _WITH_FILES:
             raise InvalidTask(f"{self.language} has no way to read files", "files", "pass the data as inputs")
 
-    def with_inputs(self, inputs: Value) -> Task:
-        """Return the same task with other inputs, without checking again what has been checked."""
-        task = object.__new__(Task)
-        for name in Task.__slots__:
-            object.__setattr__(task, name, inputs if name == "inputs" else getattr(self, name))
-        return task
-
     @property
     def source(self) -> str:
         """The code as text.

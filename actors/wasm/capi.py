@@ -18,8 +18,10 @@ from wasmtime import _ffi as ffi
 
 POINTER: Final = ctypes.c_void_p
 SIZE: Final = ctypes.c_size_t
-_QUICK: Final = ctypes.PyDLL(str(ffi.filename))
-_SLOW: Final = ctypes.CDLL(str(ffi.filename))
+QUICK: Final = ctypes.PyDLL(str(ffi.filename))
+"""For calls that keep the GIL."""
+SLOW: Final = ctypes.CDLL(str(ffi.filename))
+"""For calls that release it."""
 
 VALUE_BYTES: Final = ctypes.sizeof(ffi.wasmtime_val_raw_t)
 """Bytes of one argument or result of an unchecked call."""
@@ -29,39 +31,42 @@ INSTANCE_BYTES: Final = ctypes.sizeof(ffi.wasmtime_instance_t)
 KIND_MEMORY: Final = ffi.WASMTIME_EXTERN_MEMORY.value
 
 
-def _c(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
+def declare(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
+    """Return a C function of either library with its types declared."""
     function = getattr(library, name)
     function.restype, function.argtypes = result, arguments
     return function  # type: ignore[no-any-return]  # ctypes has no type for it
 
 
-store_new: Final = _c(_QUICK, "wasmtime_store_new", POINTER, POINTER, POINTER, POINTER)
-store_context: Final = _c(_QUICK, "wasmtime_store_context", POINTER, POINTER)
-store_delete: Final = _c(_SLOW, "wasmtime_store_delete", None, POINTER)
-store_limiter: Final = _c(_QUICK, "wasmtime_store_limiter", None, POINTER, *[ctypes.c_int64] * 5)
-set_epoch_deadline: Final = _c(_QUICK, "wasmtime_context_set_epoch_deadline", None, POINTER, ctypes.c_uint64)
-on_epoch: Final = _c(_QUICK, "wasmtime_store_epoch_deadline_callback", None, POINTER, POINTER, POINTER, POINTER)
-set_fuel: Final = _c(_QUICK, "wasmtime_context_set_fuel", POINTER, POINTER, ctypes.c_uint64)
-get_fuel: Final = _c(_QUICK, "wasmtime_context_get_fuel", POINTER, POINTER, POINTER)
-instantiate: Final = _c(_SLOW, "wasmtime_instance_pre_instantiate", POINTER, POINTER, POINTER, POINTER, POINTER)
-export: Final = _c(
-    _QUICK, "wasmtime_instance_export_get", ctypes.c_bool, POINTER, POINTER, ctypes.c_char_p, SIZE, POINTER
+store_new: Final = declare(QUICK, "wasmtime_store_new", POINTER, POINTER, POINTER, POINTER)
+store_context: Final = declare(QUICK, "wasmtime_store_context", POINTER, POINTER)
+store_delete: Final = declare(SLOW, "wasmtime_store_delete", None, POINTER)
+store_limiter: Final = declare(QUICK, "wasmtime_store_limiter", None, POINTER, *[ctypes.c_int64] * 5)
+set_epoch_deadline: Final = declare(QUICK, "wasmtime_context_set_epoch_deadline", None, POINTER, ctypes.c_uint64)
+on_epoch: Final = declare(QUICK, "wasmtime_store_epoch_deadline_callback", None, POINTER, POINTER, POINTER, POINTER)
+set_fuel: Final = declare(QUICK, "wasmtime_context_set_fuel", POINTER, POINTER, ctypes.c_uint64)
+get_fuel: Final = declare(QUICK, "wasmtime_context_get_fuel", POINTER, POINTER, POINTER)
+instantiate: Final = declare(SLOW, "wasmtime_instance_pre_instantiate", POINTER, POINTER, POINTER, POINTER, POINTER)
+export: Final = declare(
+    QUICK, "wasmtime_instance_export_get", ctypes.c_bool, POINTER, POINTER, ctypes.c_char_p, SIZE, POINTER
 )
-call: Final = _c(_SLOW, "wasmtime_func_call_unchecked", POINTER, POINTER, POINTER, POINTER, SIZE, POINTER)
-memory_data: Final = _c(_QUICK, "wasmtime_memory_data", POINTER, POINTER, POINTER)
-memory_size: Final = _c(_QUICK, "wasmtime_memory_data_size", SIZE, POINTER, POINTER)
-caller_export: Final = _c(_QUICK, "wasmtime_caller_export_get", ctypes.c_bool, POINTER, ctypes.c_char_p, SIZE, POINTER)
-caller_context: Final = _c(_QUICK, "wasmtime_caller_context", POINTER, POINTER)
-trap_new: Final = _c(_QUICK, "wasmtime_trap_new", POINTER, ctypes.c_char_p, SIZE)
-trap_code: Final = _c(_QUICK, "wasmtime_trap_code", ctypes.c_bool, POINTER, POINTER)
-trap_message: Final = _c(_QUICK, "wasm_trap_message", None, POINTER, POINTER)
-trap_delete: Final = _c(_QUICK, "wasm_trap_delete", None, POINTER)
-error_new: Final = _c(_QUICK, "wasmtime_error_new", POINTER, ctypes.c_char_p)
-error_message: Final = _c(_QUICK, "wasmtime_error_message", None, POINTER, POINTER)
-error_delete: Final = _c(_QUICK, "wasmtime_error_delete", None, POINTER)
-bytes_delete: Final = _c(_QUICK, "wasm_byte_vec_delete", None, POINTER)
-define_func: Final = _c(
-    _QUICK,
+call: Final = declare(SLOW, "wasmtime_func_call_unchecked", POINTER, POINTER, POINTER, POINTER, SIZE, POINTER)
+memory_data: Final = declare(QUICK, "wasmtime_memory_data", POINTER, POINTER, POINTER)
+memory_size: Final = declare(QUICK, "wasmtime_memory_data_size", SIZE, POINTER, POINTER)
+caller_export: Final = declare(
+    QUICK, "wasmtime_caller_export_get", ctypes.c_bool, POINTER, ctypes.c_char_p, SIZE, POINTER
+)
+caller_context: Final = declare(QUICK, "wasmtime_caller_context", POINTER, POINTER)
+trap_new: Final = declare(QUICK, "wasmtime_trap_new", POINTER, ctypes.c_char_p, SIZE)
+trap_code: Final = declare(QUICK, "wasmtime_trap_code", ctypes.c_bool, POINTER, POINTER)
+trap_message: Final = declare(QUICK, "wasm_trap_message", None, POINTER, POINTER)
+trap_delete: Final = declare(QUICK, "wasm_trap_delete", None, POINTER)
+error_new: Final = declare(QUICK, "wasmtime_error_new", POINTER, ctypes.c_char_p)
+error_message: Final = declare(QUICK, "wasmtime_error_message", None, POINTER, POINTER)
+error_delete: Final = declare(QUICK, "wasmtime_error_delete", None, POINTER)
+bytes_delete: Final = declare(QUICK, "wasm_byte_vec_delete", None, POINTER)
+define_func: Final = declare(
+    QUICK,
     "wasmtime_linker_define_func_unchecked",
     POINTER,
     POINTER,
@@ -74,7 +79,7 @@ define_func: Final = _c(
     POINTER,
     POINTER,
 )
-increment_epoch: Final = _c(_QUICK, "wasmtime_engine_increment_epoch", None, POINTER)
+increment_epoch: Final = declare(QUICK, "wasmtime_engine_increment_epoch", None, POINTER)
 """Move an engine's epoch on by one; takes the engine's address."""
 
 EPOCH_CALLBACK: Final = ctypes.CFUNCTYPE(

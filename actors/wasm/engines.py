@@ -71,7 +71,7 @@ def _pool(config: wasmtime.Config, profile: Profile, executions: int) -> None:
     try:
         for name, value in (
             ("total_core_instances", instances),
-            ("total_memories", instances),
+            ("total_memories", executions * profile.memories),
             ("total_tables", instances * profile.tables),
             ("max_memories_per_module", 1),
             ("max_tables_per_module", profile.tables),
@@ -87,7 +87,7 @@ def _pool(config: wasmtime.Config, profile: Profile, executions: int) -> None:
                 ("total_component_instances", executions),
                 ("max_component_instance_size", profile.instance_bytes),
                 ("max_core_instances_per_component", profile.instances),
-                ("max_memories_per_component", profile.instances),
+                ("max_memories_per_component", profile.memories),
                 ("max_tables_per_component", profile.instances * profile.tables),
             ):
                 getattr(ffi, f"wasmtime_pooling_allocation_config_{name}_set")(pool, value)

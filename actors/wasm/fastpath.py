@@ -152,16 +152,27 @@ class Store:
         capi.set_epoch_deadline(self._context, 1)
         capi.on_epoch(store, _epoch_callback, token, None)
 
-    def limit(self, memory_bytes: int, table_elements: int, tables: int, fuel: int | None = None) -> None:
+    def limit(
+        self,
+        memory_bytes: int,
+        table_elements: int,
+        tables: int,
+        fuel: int | None = None,
+        *,
+        instances: int = 1,
+        memories: int = 1,
+    ) -> None:
         """Bound what the run may take. What the guest asks for beyond it is refused to it as -1.
 
         Args:
-            memory_bytes: Largest linear memory, of which there may be one.
+            memory_bytes: Largest linear memory.
             table_elements: Most elements of a table.
             tables: Most tables.
             fuel: Instruction budget; only for an engine that consumes fuel.
+            instances: Most core instances; a component has several.
+            memories: Most linear memories, of all instances together.
         """
-        capi.store_limiter(self._store, memory_bytes, table_elements, 1, tables, 1)
+        capi.store_limiter(self._store, memory_bytes, table_elements, instances, tables, memories)
         if fuel is not None:
             raise_if(capi.set_fuel(self._context, fuel), None)
 
@@ -220,6 +231,11 @@ class Store:
         left = ctypes.c_uint64()
         raise_if(capi.get_fuel(self._context, ctypes.byref(left)), None)
         return left.value
+
+    @property
+    def context(self) -> int:
+        """Address of its ``wasmtime_context_t``, for other calls into C; valid until `close`."""
+        return self._context
 
     def close(self) -> None:
         """Delete the store with all that was made in it; closing twice is fine."""

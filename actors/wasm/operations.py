@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Operation = Callable[["EngineLane", Message], Message]
 
-ARMS: Final[tuple[str, ...]] = ()
+ARMS: Final[tuple[str, ...]] = ("runvisor.actors.wasm.cpython.tasks",)
 """Dotted names of the arms' modules."""
 
 

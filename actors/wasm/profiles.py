@@ -68,6 +68,8 @@ class Profile:
     """Runs components too, of at most ``instances`` core modules each."""
     instances: int = 1
     """Most core instances of one execution."""
+    memories: int = 1
+    """Most linear memories of one execution."""
     memory_bytes: int = MAX_MEMORY_BYTES
     """Largest linear memory."""
     table_elements: int = TABLE_ELEMENTS
@@ -96,13 +98,28 @@ class Profile:
         config.parallel_compilation = False
 
 
+def _components(name: str, *, counts_instructions: bool = False) -> Profile:
+    return Profile(
+        name,
+        counts_instructions,
+        has_components=True,
+        instances=64,
+        memories=4,
+        instance_bytes=4 * MiB,
+        keep_bytes=1 * MiB,
+    )
+
+
 PROFILES: Final = {
     profile.name: profile
     for profile in (
         Profile("plain"),
         Profile("metered", counts_instructions=True),
         Profile("record", is_wide=True),
-        Profile("component", has_components=True, instances=16, instance_bytes=4 * MiB, keep_bytes=2 * MiB),
+        _components("component"),
+        _components("component-metered", counts_instructions=True),
+        _components("cpython"),
+        _components("cpython-metered", counts_instructions=True),
     )
 }
 """Every profile there is; one for images is added here."""

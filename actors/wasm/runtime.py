@@ -15,6 +15,7 @@ from runvisor.actors.settings import RuntimeSettings
 from runvisor.actors.wasm import sysroot
 from runvisor.actors.wasm.artifacts import shared_artifacts
 from runvisor.actors.wasm.c_compiler import CCompiler
+from runvisor.actors.wasm.cpython import execution as cpython
 from runvisor.actors.wasm.executions import Module, ModuleRun, Outcome, on_engine
 from runvisor.actors.wasm.gate import Gate
 from runvisor.actors.wasm.principals import Principals
@@ -34,7 +35,7 @@ class WasmRuntime:
     """Fresh stores in engine processes that no two principals share.
 
     ``wasm/module`` runs the languages ``wasm``, ``wat`` and ``c``; ``wasm/record``
-    runs ``c-record``.
+    runs ``c-record``, and ``wasm/cpython`` runs ``python``.
 
     Args:
         size: ``maximum`` bounds the executions at once.
@@ -59,8 +60,15 @@ class WasmRuntime:
         except Exception as error:  # whatever a broken library raises, it cannot run here
             detail = f"wasmtime does not run: {type(error).__name__}: {error}"
             return Probe(self.name, False, detail, "pip install --force-reinstall wasmtime")
-        missing = () if sysroot.find_ziglang() else (("record", _NO_COMPILER),)
-        note = "; no C compiler" if missing else ""
+        missing = tuple(
+            (variant, why)
+            for variant, why in (
+                ("record", None if sysroot.find_ziglang() else _NO_COMPILER),
+                ("cpython", cpython.unavailable()),
+            )
+            if why
+        )
+        note = "; no C compiler" if missing and missing[0][0] == "record" else ""
         return Probe(self.name, True, f"wasmtime {found}; {probe.detail}{note}", "", missing, probe.missing_layers)
 
     def start(self) -> None:
@@ -92,6 +100,10 @@ class WasmRuntime:
                 outcome, bytes_in = Outcome(), 0
             elif variant == "record":
                 outcome, bytes_in = self._run_records(task, grant, watch.started)
+            elif variant == "cpython":
+                run = cpython.PythonRun(task, grant.permissions, watch.started)
+                outcome = on_engine(self._engines, grant.principal, run.memory_bytes, run)
+                bytes_in = run.input_bytes
             else:
                 outcome, bytes_in = self._run_module(task, grant, watch.started)
         except (GuestError, LimitExceeded) as error:
@@ -150,7 +162,7 @@ class WasmRuntime:
                 grant.principal,
                 grant.narrowed,
                 outcome.was_alone,
-                variant == "module",
+                variant in _WITH_ENVIRONMENT,
                 grant.permissions.instructions is not None,
             ),
             value=outcome.value,
@@ -173,7 +185,8 @@ class WasmRuntime:
         )
 
 
-_LANGUAGES: Final = {"module": ("wasm", "wat", "c"), "record": (LANGUAGE,)}
+_LANGUAGES: Final = {"module": ("wasm", "wat", "c"), "record": (LANGUAGE,), "cpython": ("python",)}
+_WITH_ENVIRONMENT: Final = ("module", "cpython")
 
 
 @lru_cache(maxsize=256)

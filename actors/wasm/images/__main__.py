@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from runvisor.actors.wasm.images.recipes import RECIPES
+from runvisor.actors.wasm.images.recipes import RECIPES, recipe
 from runvisor.actors.wasm.images.store import build_image, find_image
 from runvisor.policies.errors import RunvisorError
 
@@ -22,11 +22,12 @@ def main(names: Sequence[str]) -> int:
     for name in names or sorted(RECIPES):
         try:
             folder = find_image(name)
-            if folder is not None:
+            began = time.monotonic()
+            is_new = folder is None
+            folder = _build(name, console)
+            if not is_new:
                 console.print(f"{name}: there already, in {folder}", soft_wrap=True, highlight=False)
                 continue
-            began = time.monotonic()
-            folder = _build(name, console)
         except RunvisorError as error:
             failures += 1
             console.print(f"{name}: {error}", soft_wrap=True, highlight=False, markup=False)
@@ -41,9 +42,15 @@ def _build(name: str, console: Console) -> Path:
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(f"{name}: starting", total=1.0)
-        return build_image(
-            name, lambda doing, done: progress.update(task, description=f"{name}: {doing}", completed=done)
-        )
+
+        def tell(doing: str, done: float) -> None:
+            progress.update(task, description=f"{name}: {doing}", completed=done)
+
+        folder = build_image(name, tell)
+        finish = getattr(recipe(name), "finish", None)
+        if finish is not None:
+            finish(tell)
+        return folder
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from runvisor.actors.wasm.images.manifest import Fact
 from runvisor.policies.errors import ConfigError
 
 RECIPES: Final[Mapping[str, str]] = {
+    "cpython": "runvisor.actors.wasm.images.cpython",
     "quickjs": "runvisor.actors.wasm.images.quickjs",
 }
 """The module that builds each image; it is a `Recipe`, and imported only when it is needed."""
@@ -31,7 +32,11 @@ class Built:
 
 
 class Recipe(Protocol):
-    """How one image is made: two functions of a module."""
+    """How one image is made: two functions of a module.
+
+    A third, ``finish(tell)``, is called if it is there, after the image was built or
+    found: for what is done once ahead, and may be done again.
+    """
 
     def version(self) -> str:
         """Return text that differs whenever the image would: pinned packages, sources of ours, machine.

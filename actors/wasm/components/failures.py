@@ -1,0 +1,48 @@
+"""Why a call of a component did not return: its traps carry no code, only words."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from runvisor.actors.wasm import capi
+from runvisor.actors.wasm.components.world import Surroundings
+from runvisor.actors.wasm.fastpath import Stopped
+from runvisor.actors.wasm.run import explain
+from runvisor.policies import errors
+
+_CODES: Final = {
+    "all fuel consumed by WebAssembly": capi.OUT_OF_FUEL,
+    "call stack exhausted": capi.STACK_OVERFLOW,
+}
+_MISSING: Final = re.compile(r"unknown import: `([^`]+)` has not been defined")
+
+
+def explain_failure(
+    stopped: Stopped, surroundings: Surroundings, timeout_s: float, fuel: int | None
+) -> errors.RunvisorError:
+    """Say why it ended.
+
+    Args:
+        stopped: How.
+        surroundings: The run's.
+        timeout_s: How long it might take.
+        fuel: How many instructions it might run.
+    """
+    reason = stopped.reason
+    code = next((code for words, code in _CODES.items() if words in reason), None)
+    if surroundings.overflowed:
+        return errors.OutputLimitExceeded(
+            f"the task printed more than {surroundings.output_bytes} bytes",
+            "output_bytes",
+            "print less, or raise output_bytes; the first part is in stdout",
+        )
+    if code == capi.OUT_OF_FUEL:
+        return errors.InstructionLimitExceeded(
+            f"the program ran more than {fuel} instructions", "instructions", "raise instructions, or do less"
+        )
+    if code is None and (missing := _MISSING.search(reason)):
+        return errors.GuestException(
+            f"it used {missing[1]}, which there is not here", "", "", {"traceback": stopped.message}
+        )
+    return explain(Stopped(code, stopped.message), surroundings.deadlines, surroundings.token, timeout_s)
