@@ -209,8 +209,8 @@ def _death(transcript: Transcript, grant: Grant, around: Around) -> errors.Runvi
     if end.oom_killed or (MEMORY_RLIMIT in around.layers and _was_refused_memory(transcript, end, grant)):
         return _memory_error(grant)
     cpu_s = grant.permissions.cpu_s or grant.permissions.timeout_s
-    # The kernel's count includes the milliseconds of preparation, which ours leaves out.
-    if end.signal == signal.SIGKILL and transcript.usage.cpu_s >= cpu_s * 0.9:
+    # The kernel's limit counts the preparation as well, which a result's usage leaves out.
+    if end.signal == signal.SIGKILL and end.cpu_s >= cpu_s * 0.9:
         return errors.TimeLimitExceeded(f"the task used more than {cpu_s} s of CPU time", "cpu_s", "raise cpu_s")
     if end.signal == signal.SIGSYS:
         return errors.GuestCrashed("the task was killed for a forbidden system call", "seccomp", "")
