@@ -37,6 +37,7 @@ class Admitted:
             "code_sha256": hashlib.sha256(code).hexdigest(),
             "language": self.task.language,
             "label": self.task.label,
+            "profile": self.task.profile,
             "arm": self.arm.name,
             "trust": self.grant.trust.label,
             "narrowed": list(self.grant.narrowed),

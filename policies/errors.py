@@ -97,6 +97,10 @@ class UnknownLanguage(ConfigError):
     """The language is not one runvisor runs, or could not be told from the code."""
 
 
+class UnknownProfile(ConfigError):
+    """The task names a profile that the operator has not declared; the remedy lists those there are."""
+
+
 class InvalidPlan(ConfigError):
     """A plan does not parse, has a cycle, or names a step that does not exist."""
 

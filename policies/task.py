@@ -15,7 +15,9 @@ MAX_CODE_BYTES: Final = 16 * 1024 * 1024
 MAX_FILES: Final = 256
 MAX_FILES_BYTES: Final = 64 * 1024 * 1024
 _MAX_NAME_BYTES: Final = 255
+_MAX_PROFILE: Final = 64
 _WITH_FILES: Final = frozenset({"python"})
+_WITH_PROFILES: Final = frozenset({"python"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class Task:
     """Files that the guest finds under ``/in``, by relative path."""
     folder: str = ""
     """Where the guest starts, if its grant shows that place; empty is its scratch."""
+    profile: str = ""
+    """Which set of loaded packages it wants, by the operator's name for it; empty is the default."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.code, str | bytes):
@@ -53,6 +57,10 @@ class Task:
         _check_files(self.files)
         if self.files and self.language not in _WITH_FILES:
             raise InvalidTask(f"{self.language} has no way to read files", "files", "pass the data as inputs")
+        if not isinstance(self.profile, str) or len(self.profile) > _MAX_PROFILE:
+            raise InvalidTask("a profile is a short name", "profile", "write bare, science, or one of the operator's")
+        if self.profile and self.language not in _WITH_PROFILES:
+            raise InvalidTask(f"{self.language} has no profiles", "profile", "leave it out")
 
     @property
     def source(self) -> str:
@@ -89,6 +97,7 @@ class Task:
             "label": self.label,
             "files": dict(self.files),
             "folder": self.folder,
+            "profile": self.profile,
         }
 
     @classmethod
@@ -108,6 +117,7 @@ class Task:
                 label=str(data["label"]),
                 files=data["files"],
                 folder=str(data["folder"]),
+                profile=data["profile"],
             )
         except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
             raise ProtocolError(f"not a task: {type(error).__name__}: {error}") from None

@@ -98,6 +98,7 @@ class Supervisor:
         on_excess: OnExcess = "refuse",
         label: str = "",
         files: Mapping[str, bytes] | None = None,
+        profile: str = "",
         on_output: OnOutput | None = None,
     ) -> Result:
         """Run one piece of code in the sandbox that suits it.
@@ -117,17 +118,26 @@ class Supervisor:
             label: A name for people.
             files: What Python finds under ``/in``, by relative path. What it leaves under
                 ``/out`` comes back as the result's ``files``.
+            profile: Which packages Python finds loaded: ``bare``, ``science``, or a name of the operator's
+                (`RuntimeSettings.python_profiles`). The first task of one waits for its processes.
             on_output: Called with each `Output` as it is printed, in this thread; what it
                 raises calls the task off and comes out of here.
 
         Raises:
-            ConfigError: The task is malformed, or its language is unknown.
+            ConfigError: The task is malformed, or its language or profile is unknown.
             PolicyError: It asks for more than it may have, or no runtime may run it.
             CapacityError: No instance came free in time.
             WorkerError: Our side failed, twice.
         """
         task, reason = make_task(
-            code, language, inputs=inputs, permissions=permissions, trust=trust, label=label, files=files
+            code,
+            language,
+            inputs=inputs,
+            permissions=permissions,
+            trust=trust,
+            label=label,
+            files=files,
+            profile=profile,
         )
         return self._handle.run(task, on_excess=on_excess, language_reason=reason, on_event=output_events(on_output))
 
@@ -204,6 +214,7 @@ class Supervisor:
         trust: Trust | str = Trust.UNTRUSTED,
         on_excess: OnExcess = "refuse",
         label: str = "",
+        profile: str = "",
         idle_timeout_s: float | None = None,
     ) -> Session:
         """Open a session: cells that share their state, in a sandbox that nobody else gets.
@@ -215,6 +226,7 @@ class Supervisor:
             trust: As for `run`.
             on_excess: As for `run`.
             label: A name for people.
+            profile: As for `run`.
             idle_timeout_s: The session ends when it ran nothing for so long; 600 s by default.
 
         Raises:
@@ -227,7 +239,7 @@ class Supervisor:
                 session.run("n = 20")
                 session.run("n + 1").value
         """
-        task, _ = make_task(_NO_CODE, language, permissions=permissions, trust=trust, label=label)
+        task, _ = make_task(_NO_CODE, language, permissions=permissions, trust=trust, label=label, profile=profile)
         session = Session.open(self._handle, task, on_excess=on_excess, idle_timeout_s=idle_timeout_s)
         self._sessions.add(session)
         return session

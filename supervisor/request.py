@@ -25,6 +25,7 @@ def make_task(
     trust: Trust | str = Trust.UNTRUSTED,
     label: str = "",
     files: Mapping[str, bytes] | None = None,
+    profile: str = "",
 ) -> tuple[Task, str]:
     """Make a task of what a caller gives, and say how its language was found out.
 
@@ -46,5 +47,5 @@ def make_task(
         language, reason = guess.language, f"Language {guess.language}: {guess.reason}."
     else:
         language = resolve(language)
-    task = Task(code, language, inputs, permissions, Trust.parse(trust), label, files or {}, folder)
+    task = Task(code, language, inputs, permissions, Trust.parse(trust), label, files or {}, folder, profile)
     return task, reason

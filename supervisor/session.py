@@ -88,6 +88,7 @@ class Session:
             "permissions": task.permissions.to_dict(),
             "trust": task.trust.label,
             "label": task.label,
+            "profile": task.profile,
             "idle_timeout_s": idle_timeout_s,
         }
         return cls(handle, channel, token, asked)
@@ -238,6 +239,7 @@ def read_checkpoint(checkpoint: Mapping[str, Any]) -> tuple[dict[str, Any], list
             for cell in checkpoint["cells"]
         ]
         asked = {key: _text(checkpoint[key]) for key in ("language", "trust", "label")}
+        asked["profile"] = _text(checkpoint.get("profile", ""))
         idle_s = checkpoint["idle_timeout_s"]
         if idle_s is not None and not is_number(idle_s):
             raise TypeError("idle_timeout_s is a number")

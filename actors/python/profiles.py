@@ -87,6 +87,25 @@ PROFILES: Final = {profile.name: profile for profile in (BARE, SCIENCE)}
 """The profiles that come with runvisor; what of their packages is not installed is left out."""
 
 
+def all_profiles(default: str | PythonProfile, others: Iterable[PythonProfile]) -> dict[str, PythonProfile]:
+    """Return the profiles that a task may name: those that come with runvisor, and the operator's.
+
+    One of the operator's may take the name, and so the place, of one that comes with runvisor.
+
+    Raises:
+        ConfigError: Two of the operator's have one name.
+
+    Example:
+        >>> sorted(all_profiles("science", [PythonProfile("dates", ("zoneinfo",))]))
+        ['bare', 'dates', 'science']
+    """
+    own: dict[str, PythonProfile] = {}
+    for profile in (*([default] if isinstance(default, PythonProfile) else []), *others):
+        if own.setdefault(profile.name, profile) != profile:
+            raise ConfigError(f"two profiles are named {profile.name!r}", "python_profiles", "give them other names")
+    return {**PROFILES, **own}
+
+
 def elsewhere(own: PythonProfile, others: Iterable[PythonProfile]) -> dict[str, str]:
     """Return, by the name of a package, which other profile has it in its environment."""
     return {package: other.name for other in others if other.name != own.name for package in sorted(other.provides())}

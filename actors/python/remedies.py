@@ -75,7 +75,8 @@ def _remedy(error: BaseException, profiles: Mapping[str, str]) -> str:
 def _missing_module(name: str, profiles: Mapping[str, str]) -> str:
     package = name.partition(".")[0]
     if package in profiles:
-        return f"the profile {profiles[package]!r} has {package}; run the task there"
+        name = profiles[package]
+        return f"the profile {name!r} has {package}; run the task with profile={name!r}"
     if package != name and importlib.util.find_spec(package) is not None:
         return f"{package} is installed, but this version has no {name}"
     if package in sys.stdlib_module_names:

@@ -32,6 +32,7 @@ def run(
     write: Annotated[list[str] | None, typer.Option(help="A path glob it may write.")] = None,
     give: Annotated[list[Path] | None, typer.Option("--in", help="A file to find under /in.")] = None,
     take: Annotated[Path | None, typer.Option("--out", help="A folder for what is left under /out.")] = None,
+    profile: Annotated[str, typer.Option(help="Packages that Python finds loaded: bare, science, ...")] = "",
     explain: Annotated[bool, typer.Option("--explain", help="Say why this runtime was chosen.")] = False,
     address: Annotated[str | None, typer.Option(help="A Ray cluster to join; default is a local one.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
@@ -56,6 +57,7 @@ def run(
             trust=trust,
             label="" if file == "-" else Path(file).name,
             files={path.name: _content(path) for path in give or ()},
+            profile=profile,
             on_output=None if as_json else live,
         )
         if take is not None:

@@ -24,6 +24,7 @@ def session(
     timeout: Annotated[float, typer.Option(help="Seconds that a cell may run.")] = 60.0,
     memory: Annotated[str, typer.Option(help="Memory of the session.")] = "256MB",
     idle: Annotated[float | None, typer.Option(help="Seconds after which it ends unused.")] = None,
+    profile: Annotated[str, typer.Option(help="Packages that Python finds loaded: bare, science, ...")] = "",
     save: Annotated[Path | None, typer.Option(help="Write a checkpoint there at the end.")] = None,
     restore: Annotated[Path | None, typer.Option(help="Begin with a checkpoint's cells.")] = None,
     address: Annotated[str | None, typer.Option(help="A Ray cluster to join; default is a local one.")] = None,
@@ -39,7 +40,9 @@ def session(
         if restore is not None:
             opened = supervisor.restore_session(_read(restore))
         else:
-            opened = supervisor.session(language, permissions=permissions, trust=trust, idle_timeout_s=idle)
+            opened = supervisor.session(
+                language, permissions=permissions, trust=trust, profile=profile, idle_timeout_s=idle
+            )
         with opened as book:
             for code in cells(sys.stdin):
                 status = _run(book, code, as_json)

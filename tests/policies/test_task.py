@@ -22,7 +22,7 @@ codes = (st.text(st.characters(codec="utf-8"), min_size=1) | st.binary(min_size=
 
 @given(codes, values, permissions, st.sampled_from(Trust), st.text(st.characters(codec="utf-8")))
 def test_a_task_survives_the_wire(code: Any, inputs: Any, asked: Any, trust: Trust, label: str) -> None:
-    task = Task(code, "python", inputs, asked, trust, label)
+    task = Task(code, "python", inputs, asked, trust, label, profile=label[:64])
     assert Task.from_wire(unpack(pack(task.to_wire()))) == task
 
 
@@ -41,6 +41,13 @@ def test_the_source_of_bytes_is_utf_8() -> None:
         _ = Task(b"x\xff", "python").source
 
 
+@pytest.mark.parametrize(("language", "profile"), [("python", 7), ("python", "x" * 65), ("javascript", "bare")])
+def test_a_profile_is_a_short_name_and_only_for_python(language: str, profile: Any) -> None:
+    with pytest.raises(InvalidTask) as caught:
+        Task("1", language, profile=profile)
+    assert caught.value.where == "profile"
+
+
 def test_inputs_that_cannot_cross_are_refused_with_their_place() -> None:
     with pytest.raises(InvalidTask) as caught:
         Task("x", "python", {"f": [len]}).to_wire()
@@ -49,7 +56,7 @@ def test_inputs_that_cannot_cross_are_refused_with_their_place() -> None:
 
 @given(
     st.dictionaries(
-        st.sampled_from(["code", "language", "inputs", "permissions", "trust", "label"]),
+        st.sampled_from(["code", "language", "inputs", "permissions", "trust", "label", "profile"]),
         st.none() | st.integers() | st.text() | st.binary() | st.just({}) | st.just({"x": 1}) | st.just([]),
     )
     | st.none()

@@ -233,6 +233,18 @@ def wait_for_ending(supervisor: Supervisor, label: str) -> str:
     pytest.fail("it never ended")
 
 
+def test_a_task_may_ask_for_a_profile_and_the_log_says_which(supervisor: Supervisor) -> None:
+    loaded = "import sys\n'numpy' in sys.modules"
+    bare = supervisor.run(loaded, "python", profile="bare", label="bare one")
+    assert bare.unwrap() is False
+    assert supervisor.run(loaded, "python").unwrap() is True
+    assert list(supervisor.map(loaded, range(2), "python", profile="bare"))[1].unwrap() is False
+    records = [record["details"] for record in audit_records(supervisor) if record["action"] == "execute"]
+    assert [details["profile"] for details in records if details.get("label") == "bare one"] == ["bare"]
+    with pytest.raises(errors.UnknownProfile, match="choose one of bare, science"):
+        supervisor.run("1", "python", profile="klingon")
+
+
 def test_a_stream_yields_output_then_the_result(supervisor: Supervisor) -> None:
     *outputs, result = supervisor.stream("for n in range(3): print(n)\n7", "python")
     assert isinstance(result, Result)

@@ -175,6 +175,18 @@ def test_a_checkpoint_cannot_claim_more_than_its_reader_may(supervisor: Supervis
         modest.restore_session(checkpoint)
 
 
+def test_a_session_and_its_checkpoint_keep_the_profile(supervisor: Supervisor) -> None:
+    loaded = "import sys\n'numpy' in sys.modules"
+    with supervisor.session("python", profile="bare") as session:
+        assert session.run(loaded).unwrap() is False
+        checkpoint = json.loads(json.dumps(session.checkpoint()))
+    assert checkpoint["profile"] == "bare"
+    with supervisor.restore_session(checkpoint) as again:
+        assert again.run(loaded).unwrap() is False
+    with pytest.raises(errors.UnknownProfile, match="bare, science"):
+        supervisor.session("python", profile="klingon")
+
+
 def test_a_language_without_sessions_is_refused(supervisor: Supervisor) -> None:
     with pytest.raises(errors.RunvisorError):
         supervisor.session("wat")

@@ -11,9 +11,9 @@ import pytest
 
 from runvisor.actors.jail.probe import probe_jail
 from runvisor.actors.jail.zygote import Zygote
-from runvisor.actors.python.profiles import BARE, PROFILES, SCIENCE, PythonProfile, elsewhere
+from runvisor.actors.python.profiles import BARE, PROFILES, SCIENCE, PythonProfile, all_profiles, elsewhere
 from runvisor.actors.python.runtime import PythonRuntime, spec_of
-from runvisor.policies.errors import ConfigError, SpawnFailed
+from runvisor.policies.errors import ConfigError, SpawnFailed, UnknownProfile
 from tests.actors.python.driving import run_task
 
 needs_jail = [
@@ -70,7 +70,7 @@ class TestInTheJail:
         try:
             zygote.start()
             answer = run_task(zygote, "import greeting")
-            assert answer.remedy == "the profile 'own' has greeting; run the task there"
+            assert answer.remedy == "the profile 'own' has greeting; run the task with profile='own'"
         finally:
             zygote.close()
 
@@ -130,6 +130,12 @@ def test_a_folder_that_is_no_environment_is_refused(tmp_path: Path) -> None:
         PythonRuntime(profile=PythonProfile("own", venv=tmp_path))
 
 
+def test_two_profiles_of_one_name_are_refused_and_one_may_replace_ours() -> None:
+    with pytest.raises(ConfigError, match="two profiles are named 'own'"):
+        all_profiles(PythonProfile("own"), [PythonProfile("own", ("json",))])
+    assert all_profiles("science", [PythonProfile("bare", ("json",))])["bare"].packages == ("json",)
+
+
 def test_a_name_that_no_profile_has_is_refused() -> None:
-    with pytest.raises(ConfigError, match="bare, science"):
+    with pytest.raises(UnknownProfile, match="choose one of bare, science"):
         PythonRuntime(profile="sience")

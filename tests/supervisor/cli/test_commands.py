@@ -119,6 +119,7 @@ def test_run_as_json_gives_one_document_with_every_part(command: Command, tmp_pa
         ("1", ["--language", "klingon"], 2, "UnknownLanguage"),
         ("1", ["--inputs", "{"], 2, "ConfigError"),
         ("1", ["--memory", "lots"], 2, "InvalidPermissions"),
+        ("1", ["--profile", "klingon"], 2, "UnknownProfile"),
         ("1", ["--allow-host", "example.com"], 3, "CapabilityDenied"),
         ("(module)", ["-l", "wat", "--allow-host", "example.com", "--trust", "verified"], 3, "NoEligibleArm"),
         ("while True: pass", ["--timeout", "0.3"], 4, "TimeLimitExceeded"),
