@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from runvisor.actors.admission import Admission, Admitted, ending
 from runvisor.actors.audit_log import AuditLog
+from runvisor.actors.batch_requests import BatchRequests
 from runvisor.actors.cancellation import Cancellations, execution_id
 from runvisor.actors.channel.base import Answers
 from runvisor.actors.channel.frames import MAX_FRAME_BYTES, Message
@@ -58,6 +59,7 @@ class PoolService:
         if isinstance(runtime, NetworkedRuntime):
             runtime.on_connection = self._record_connection
         self._running = Cancellations()
+        self._batches = BatchRequests(runtime, self._admission, audit, self._running)
         self._sessions = SessionRequests(runtime, self._admission, audit, sessions or SessionLimits())
 
     def handle(self, request: Message, answers: Answers, shared: Sequence[int] = ()) -> None:
@@ -65,7 +67,8 @@ class PoolService:
 
         Args:
             request: ``{"op": "execute", "authority", "task", "variant", "on_excess", "execution", "stream"}``,
-                ``{"op": "cancel", "authority", "execution"}``, ``{"op": "ping"}``, or one of `SessionRequests`.
+                ``{"op": "cancel", "authority", "execution"}``, ``{"op": "ping"}``, ``{"op": "execute batch"}`` (see
+                `BatchRequests`), or one of `SessionRequests`.
             answers: Sends messages back; used from this thread only.
             shared: Descriptors that came with the request; they stay the caller's.
 
@@ -82,6 +85,8 @@ class PoolService:
                 case "execute":
                     result = self._execute(request, progress, shared)
                     answer = {"op": "result", "result": result.to_wire(), "load": self._runtime.load().to_wire()}
+                case "execute batch":
+                    answer = self._batches.handle(request, progress)
                 case _:
                     answer = self._sessions.handle(request, progress, shared)
         except RunvisorError as error:

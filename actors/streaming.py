@@ -95,6 +95,8 @@ class Progress:
             self._output.finish()
 
     def _started(self) -> None:
+        if self.has_started:  # a batch starts once
+            return
         self.has_started = True
         with suppress(OSError):
             self.answers.send({"op": "started"})

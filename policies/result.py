@@ -144,8 +144,8 @@ class Result:
                 files=_files(data["files"]),
                 refused_files=tuple(map(str, data["refused_files"])),
                 error=RunvisorError.from_wire(error) if error is not None else None,
-                usage=_usage(data["usage"]),
-                isolation=_isolation(data["isolation"]),
+                usage=usage_of(data["usage"]),
+                isolation=isolation_of(data["isolation"]),
                 runtime=str(data["runtime"]),
                 variant=str(data["variant"]),
                 language=str(data["language"]),
@@ -192,7 +192,7 @@ def _files(data: Mapping[str, Any]) -> dict[str, bytes]:
     return dict(data)
 
 
-def _usage(data: Mapping[str, Any]) -> Usage:
+def usage_of(data: Mapping[str, Any]) -> Usage:
     """Take numbers where numbers belong: they are added up and billed."""
     start_kind = data.get("start_kind", "warm")
     amounts = {key: item for key, item in data.items() if key != "start_kind"}
@@ -201,7 +201,7 @@ def _usage(data: Mapping[str, Any]) -> Usage:
     return Usage(**amounts, start_kind=start_kind)
 
 
-def _isolation(data: Mapping[str, Any]) -> Isolation:
+def isolation_of(data: Mapping[str, Any]) -> Isolation:
     """Undo msgpack's tuple-to-list."""
     plain: dict[str, Any] = {key: tuple(item) if isinstance(item, list) else item for key, item in data.items()}
     return Isolation(**plain)

@@ -62,6 +62,13 @@ class Task:
         if self.profile and self.language not in _WITH_PROFILES:
             raise InvalidTask(f"{self.language} has no profiles", "profile", "leave it out")
 
+    def with_inputs(self, inputs: Value) -> Task:
+        """Return the same task with other inputs, without checking again what has been checked."""
+        task = object.__new__(Task)
+        for name in Task.__slots__:
+            object.__setattr__(task, name, inputs if name == "inputs" else getattr(self, name))
+        return task
+
     @property
     def source(self) -> str:
         """The code as text.

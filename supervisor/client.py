@@ -7,6 +7,7 @@ import contextlib
 import getpass
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
@@ -19,6 +20,7 @@ from ray.exceptions import RayError
 from runvisor.policies.errors import ConfigError, RunvisorError
 from runvisor.policies.permissions import Permissions
 from runvisor.policies.result import Result
+from runvisor.policies.scheduling.arms import ARMS
 from runvisor.policies.trust import OnExcess, Trust
 from runvisor.policies.values import Value
 from runvisor.supervisor.actor import SupervisorOptions
@@ -26,6 +28,7 @@ from runvisor.supervisor.async_session import AsyncSession
 from runvisor.supervisor.attach import connect, supervisor_actor
 from runvisor.supervisor.execution import Call, Execution, OnOutput, Output, output_events
 from runvisor.supervisor.handle import Handle
+from runvisor.supervisor.mapping import in_batches, in_order
 from runvisor.supervisor.plan.outcome import PlanResult
 from runvisor.supervisor.plan.run import Observer
 from runvisor.supervisor.plan_client import run_plan
@@ -280,6 +283,10 @@ class Supervisor:
     ) -> Iterator[Result]:
         """Run one piece of code on many inputs, or many pieces; results come in order.
 
+        Takes what it is given as it goes, so either may be endless. One program of a
+        language whose executions are short (wasm, WAT, C ...) goes on many inputs in one
+        request, each execution as fresh, limited and apart as by `run`.
+
         Args:
             code: One source and ``inputs``, or an iterable of sources.
             inputs: One value per execution, when ``code`` is a single source.
@@ -293,13 +300,20 @@ class Supervisor:
         single = isinstance(code, str | bytes)
         if single and inputs is None:
             raise ConfigError("map needs inputs for a single source", "inputs", "pass inputs, or many sources")
-        work: Iterable[tuple[str | bytes, Value]] = (
-            ((code, value) for value in inputs or ())
-            if isinstance(code, str | bytes)
-            else ((item, None) for item in code)
-        )
-        with ThreadPoolExecutor(max(1, max_parallel), thread_name_prefix="runvisor-map") as threads:
-            yield from threads.map(lambda item: self.run(item[0], language, inputs=item[1], **options), work)
+        if isinstance(code, str | bytes):
+            return self._map_inputs(code, inputs or (), language, max_parallel, options)
+        return in_order(code, lambda item: self.run(item, language, **options), max_parallel)
+
+    def _map_inputs(
+        self, code: str | bytes, inputs: Iterable[Value], language: str, max_parallel: int, options: dict[str, Any]
+    ) -> Iterator[Result]:
+        together = {name: option for name, option in options.items() if name not in ("on_output", "on_excess")}
+        task, reason = make_task(code, language, **together)
+        if "on_output" in options or not all(arm.in_batches for arm in ARMS if task.language in arm.languages):
+            return in_order(inputs, lambda value: self.run(code, language, inputs=value, **options), max_parallel)
+        on_excess: OnExcess = options.get("on_excess", "refuse")
+        run = partial(self._handle.run_batch, task, on_excess=on_excess, language_reason=reason)
+        return in_batches(inputs, run, max_parallel)
 
     def plan(self, plan: str | Path, *, observer: Observer | None = None) -> PlanResult:
         """Run an agent's plan: a Markdown file, or the text of one.

@@ -23,6 +23,7 @@ from runvisor.actors.channel.frames import Message
 from runvisor.actors.channel.ray_call import RayChannel
 from runvisor.actors.channel.unix import UnixChannel
 from runvisor.actors.runtime import Load
+from runvisor.policies.batches import Ending, endings_of
 from runvisor.policies.errors import Cancelled, ProtocolError, RunvisorError, SpawnFailed, WorkerCrashed
 from runvisor.policies.numeric.fitness import numeric_fitness
 from runvisor.policies.permissions import Permissions
@@ -33,11 +34,14 @@ from runvisor.policies.scheduling.selection import choose, family_of
 from runvisor.policies.scheduling.snapshot import Outcome, Snapshot
 from runvisor.policies.task import Task
 from runvisor.policies.trust import Grant, OnExcess, Trust, resolve_grant
+from runvisor.policies.values import Value, pack
 from runvisor.supervisor.execution import Call
 from runvisor.supervisor.reporter import Reporter
 from runvisor.supervisor.shared import sealed_inputs
 
 _RENEW_BEFORE_S: Final = 60.0
+_LEARNED: Final = 8
+"""Executions of a batch that are learned from, about: they are all of one family and one moment."""
 
 
 @dataclass(slots=True)
@@ -120,6 +124,50 @@ class Handle:
             shared = [part.fileno() for part in inputs.memory]
             answer = self._request(request, runtime, pool, decision, task, on_event, call, shared)
         return self._read(answer, runtime, decision, task)
+
+    def run_batch(
+        self, task: Task, inputs: Sequence[Value], *, on_excess: OnExcess = "refuse", language_reason: str = ""
+    ) -> list[Ending]:
+        """Run one program on several inputs in as few requests as that takes; each execution is as fresh as any.
+
+        Args:
+            task: The program; its own inputs are not used.
+            inputs: One value per execution, at most `MAX_INPUTS`.
+            on_excess: As for `run`.
+            language_reason: As for `run`.
+
+        Returns:
+            For each input what `run` would return, or an error that it would raise of that input alone.
+
+        Raises:
+            RunvisorError: As for `run`, for the program or the pool as a whole.
+        """
+        packed = [_packed(value) for value in inputs]
+        endings: list[Ending] = []
+        while len(endings) < len(packed):
+            decision, runtime, variant, pool = self._place(task, on_excess, language_reason, ARMS)
+            rest = packed[len(endings) :]
+            call = Call()
+            request = {
+                "op": "execute batch",
+                "authority": self._authority,
+                "variant": variant,
+                "on_excess": on_excess,
+                "execution": call.id,
+                "task": replace(task, inputs=None).to_wire(),
+                "inputs": rest,
+            }
+            answer = self._request(request, runtime, pool, decision, task, None, call, ())
+            self._note_load(answer, runtime, decision, task)
+            names = {"runtime": runtime, "variant": variant, "language": task.language}
+            found = endings_of(answer, **names, most=len(rest)) if answer.get("op") == "endings" else []
+            if not found:
+                raise ProtocolError(f"the pool answered a batch with {answer.get('op')!r}", runtime)
+            for ending in found[:: 1 + len(found) // _LEARNED]:
+                if isinstance(ending, Result):
+                    self._learn(decision, task, ending, ending.error)
+            endings += [item.with_decision(decision) if isinstance(item, Result) else item for item in found]
+        return endings
 
     def ask_pool(
         self, task: Task, request: Message, names: Collection[str], *, on_excess: OnExcess
@@ -277,7 +325,8 @@ class Handle:
                 raise
             return send(successor.channel)
 
-    def _read(self, answer: Message, runtime: str, decision: Decision, task: Task) -> Result:
+    def _note_load(self, answer: Message, runtime: str, decision: Decision, task: Task) -> None:
+        """Note how busy the pool says that it is, and raise the error that it answered with."""
         pool = self._pools.get(runtime)
         load = answer.get("load")
         if pool is not None and isinstance(load, dict):
@@ -286,6 +335,9 @@ class Handle:
             error = RunvisorError.from_wire(answer["error"])
             self._learn(decision, task, None, error)
             raise error
+
+    def _read(self, answer: Message, runtime: str, decision: Decision, task: Task) -> Result:
+        self._note_load(answer, runtime, decision, task)
         if answer.get("op") != "result":
             raise ProtocolError(f"the pool answered with {answer.get('op')!r}", runtime)
         result = Result.from_wire(answer["result"])
@@ -316,6 +368,16 @@ class Handle:
         newer = Snapshot.from_wire(published)
         if newer.supersedes(self._snapshot):
             self._snapshot = newer
+
+
+def _packed(value: Value) -> bytes:
+    """Pack one input of a batch.
+
+    Raises:
+        InvalidTask: It may not cross the boundary.
+    """
+    with sealed_inputs(value) as inputs:
+        return inputs.data if not inputs.memory else pack(value)
 
 
 def _channel_to(endpoint: Mapping[str, Any]) -> Channel:

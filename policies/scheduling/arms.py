@@ -27,6 +27,8 @@ class Arm:
     """Names of the permissions that it can grant or bound as asked."""
     min_trust: Trust = Trust.UNTRUSTED
     """The least trust of code that may run on it."""
+    in_batches: bool = False
+    """Its executions are so short that many of one program are better asked for at once."""
 
     @property
     def name(self) -> str:
@@ -37,7 +39,7 @@ class Arm:
 ARMS: Final = (
     Arm("python", "native", frozenset({"python"}), _PROCESS | {"filesystem", "network"}),
     Arm("v8", "isolate", frozenset({"javascript", "typescript"}), _ALWAYS_ENFORCED | {"cpu_s", "network"}),
-    Arm("wasm", "module", frozenset({"wasm", "wat", "c"}), _ALWAYS_ENFORCED | {"instructions", "env"}),
+    Arm("wasm", "module", frozenset({"wasm", "wat", "c"}), _ALWAYS_ENFORCED | {"instructions", "env"}, in_batches=True),
     Arm("ebpf", "record", frozenset({"c-record"}), _ALWAYS_ENFORCED, Trust.VERIFIED),
     Arm("wasm", "record", frozenset({"c-record"}), _ALWAYS_ENFORCED),
     Arm("python", "jit", frozenset({"python"}), _PROCESS | {"filesystem", "network"}),

@@ -103,6 +103,24 @@ def test_map_keeps_the_order_of_its_inputs(supervisor: Supervisor) -> None:
     assert [result.value for result in results] == [n * n for n in range(12)]
 
 
+ADD = '(module (func (export "main") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1))))'
+
+
+def test_map_sends_short_executions_in_batches(supervisor: Supervisor) -> None:
+    results = list(supervisor.map(ADD, ([n, 1] for n in range(300)), language="wat", max_parallel=2))
+    assert [result.value for result in results] == list(range(1, 301))
+    assert results[-1].decision is not None
+    batches = [record for record in audit_records(supervisor) if record["action"] == "execute batch"]
+    assert len(batches) < 300
+
+
+def test_an_input_of_a_batch_that_does_not_fit_is_refused_in_its_turn(supervisor: Supervisor) -> None:
+    results = supervisor.map(ADD, [[1, 2], ["text", 2]], language="wat")
+    assert next(results).value == 3
+    with pytest.raises(errors.InvalidTask):
+        next(results)
+
+
 def test_map_of_many_sources(supervisor: Supervisor) -> None:
     results = list(supervisor.map(["1 + 1", "1 / 0", "2 + 2"], language="python"))
     assert [result.value for result in results] == [2, None, 4]
