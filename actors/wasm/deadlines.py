@@ -27,6 +27,8 @@ class Deadlines:
     Args:
         move_epochs: Moves the epoch of every engine on by one.
         clock: Monotonic seconds.
+        tick_s: Move them periodically instead, at least so far apart, while anything runs:
+            for stores that count ticks because they cannot ask.
 
     Example:
         >>> deadlines = Deadlines(lambda: None, clock=lambda: 10.0)
@@ -39,7 +41,13 @@ class Deadlines:
         False
     """
 
-    def __init__(self, move_epochs: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        move_epochs: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+        tick_s: float | None = None,
+    ) -> None:
+        self._tick_s = tick_s
         self._move_epochs = move_epochs
         self._clock = clock
         self._changed = threading.Condition()
@@ -50,7 +58,9 @@ class Deadlines:
 
     def start(self) -> None:
         """Start the thread that ends runs; it lives as long as the process."""
-        threading.Thread(target=self._watch, name="deadlines", daemon=True).start()
+        threading.Thread(
+            target=self._watch if self._tick_s is None else self._tick, name="deadlines", daemon=True
+        ).start()
 
     def token(self) -> int:
         """Return a new token to know a run by, never zero."""
@@ -90,6 +100,16 @@ class Deadlines:
     def left_s(self, token: int) -> float:
         """Return the seconds that a run still has, at least 0."""
         return max(0.0, self._until.get(token, 0.0) - self._clock())
+
+    def _tick(self) -> None:
+        tick_s = self._tick_s or _UNKNOWN
+        while True:
+            with self._changed:
+                self._wake_at = _UNKNOWN
+                if not self._until:
+                    self._changed.wait()
+            time.sleep(tick_s)
+            self._move_epochs()
 
     def _watch(self) -> None:
         told: set[int] = set()

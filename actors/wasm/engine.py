@@ -42,12 +42,14 @@ from runvisor.actors.channel.frames import FrameSocket, Message
 from runvisor.actors.wasm import fastpath
 from runvisor.actors.wasm.agreement import CALM_S
 from runvisor.actors.wasm.deadlines import Deadlines
-from runvisor.actors.wasm.engines import Engine
-from runvisor.actors.wasm.fastpath import Frame, Store
+from runvisor.actors.wasm.engines import AnyStore, Engine
+from runvisor.actors.wasm.fastpath import Frame
+from runvisor.actors.wasm.library import Api
 from runvisor.actors.wasm.modules import CompiledModule, ModuleCache, link_module, map_component, map_native
 from runvisor.actors.wasm.operations import arms, define_imports, operations
 from runvisor.actors.wasm.precompile import precompile
 from runvisor.actors.wasm.profiles import STACK_BYTES
+from runvisor.actors.wasm.publicpath import TICK_S
 from runvisor.actors.wasm.run import Run
 from runvisor.actors.wasm.sessions import RecordSession, Window
 from runvisor.actors.wasm.wasi import Wasi
@@ -67,19 +69,19 @@ def preload(options: dict[str, Any]) -> None:
     arms()
 
 
-def prepare(options: dict[str, Any]) -> int:
-    """Return how many runs there may be at once."""
-    return int(options.get("lanes", 16))
+def prepare(options: dict[str, Any]) -> tuple[int, Api]:
+    """Return how many runs there may be at once, and how wasmtime is used."""
+    return int(options.get("lanes", 16)), options.get("api", "c")
 
 
-def serve(channel: FrameSocket, prepared: int) -> None:
+def serve(channel: FrameSocket, prepared: tuple[int, Api]) -> None:
     """Make the engine, then serve lanes until the host closes the channel; or compile one module."""
     message, fds = channel.receive_with_fds()
     if message is not None and message["op"] == "precompile":
         channel.send({"op": "started"})
-        channel.send(precompile(message))
+        channel.send(precompile(message, prepared[1]))
         return
-    process = EngineProcess(prepared)
+    process = EngineProcess(*prepared)
     process.start()
     while message is not None:
         if message["op"] == "native":
@@ -95,10 +97,12 @@ class EngineProcess:
 
     Args:
         lanes: Most runs at once.
+        api: How wasmtime is used.
     """
 
-    def __init__(self, lanes: int) -> None:
+    def __init__(self, lanes: int, api: Api = "c") -> None:
         self._lanes = lanes
+        self._api: Api = api
         self._engines: list[Engine] = []
         self._caches: dict[str, ModuleCache] = {}
         self._lock = threading.Lock()
@@ -106,7 +110,7 @@ class EngineProcess:
         self._has_native = threading.Condition()
         self.images: dict[str, CompiledModule | wasmtime.component.Component] = {}
         """What is loaded for arms, by name; it stays."""
-        self.deadlines = Deadlines(self._move_epochs)
+        self.deadlines = Deadlines(self._move_epochs, tick_s=TICK_S if api == "public" else None)
         self.wasi = Wasi(self.deadlines)
         fastpath.decide_epochs_by(self.deadlines.may_go_on)
         self.plain = self.cache("plain")
@@ -148,7 +152,7 @@ class EngineProcess:
             with self._lock:
                 cache = self._caches.get(profile)
                 if cache is None:
-                    engine = Engine(self._lanes, self.wasi, profile)
+                    engine = Engine(self._lanes, self.wasi, profile, self._api)
                     define_imports(engine)
                     self._engines.append(engine)
                     cache = self._caches[profile] = ModuleCache(engine)
@@ -171,8 +175,8 @@ class EngineLane:
         self._wire = Wire(lane)
         self._window = Window(window_fd)
         self._frame = Frame()
-        self._ready: Store | None = None
-        self._spent: Store | None = None
+        self._ready: AnyStore | None = None
+        self._spent: AnyStore | None = None
         self._session: RecordSession | None = None
         self._began_at = 0.0
         self._session_cpu_s = 0.0
@@ -206,7 +210,7 @@ class EngineLane:
         """Return an image that the host has had loaded."""
         return self.process.images[name]
 
-    def store(self, profile: str) -> Store:
+    def store(self, profile: str) -> AnyStore:
         """Return a fresh store, without limits yet, in the engine of a profile; it ends with the present request."""
         if self._spent is not None:
             self._spent.close()
@@ -227,8 +231,8 @@ class EngineLane:
         if self._ready is None:
             self._ready = self._make_store(self.process.plain)
 
-    def _make_store(self, cache: ModuleCache) -> Store:
-        return Store(cache.engine_address, self._frame, self.process.deadlines.token())
+    def _make_store(self, cache: ModuleCache) -> AnyStore:
+        return cache.engine.store(self._frame, self.process.deadlines.token())
 
     def _compile(self, message: Message) -> Message:
         cache = self.process.cache(message["profile"])
@@ -277,7 +281,7 @@ class EngineLane:
             module = cache.get(message["key"])
             if module is None:
                 return {"unknown": True}
-            store = Store(cache.engine_address, Frame(), self.process.deadlines.token())  # it outlives this request
+            store = cache.engine.store(Frame(), self.process.deadlines.token())  # it outlives this request
             session = self._session = RecordSession(self.process.deadlines, store, module, self._window, message)
             self._session_cpu_s = 0.0
         reply = session.reply(message)

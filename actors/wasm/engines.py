@@ -9,8 +9,13 @@ from wasmtime import _ffi as ffi
 
 from runvisor.actors.wasm import wasi
 from runvisor.actors.wasm.capi import increment_epoch
-from runvisor.actors.wasm.fastpath import address
+from runvisor.actors.wasm.fastpath import Frame, Store, address
+from runvisor.actors.wasm.library import Api
 from runvisor.actors.wasm.profiles import PROFILES, Profile
+from runvisor.actors.wasm.publicpath import PublicLinker, PublicStore
+
+AnyStore = Store | PublicStore
+"""Both keep the same contract."""
 
 
 class Engine:
@@ -21,14 +26,26 @@ class Engine:
             space only), which makes a fresh instance three times as cheap.
         wasi_host: What its modules may import.
         profile: Name of a `Profile`.
+        api: Which of wasmtime's faces is used.
     """
 
-    def __init__(self, executions: int, wasi_host: wasi.Wasi, profile: str) -> None:
+    def __init__(self, executions: int, wasi_host: wasi.Wasi, profile: str, api: Api = "c") -> None:
         self.profile = PROFILES[profile]
-        self.engine = make_engine(self.profile, executions)
-        self.address = address(self.engine)
-        self.linker = wasmtime.Linker(self.engine)
+        self.is_public = api == "public"
+        self.engine = make_engine(self.profile, executions, api)
+        self.address = 0 if self.is_public else address(self.engine)
+        self.linker = PublicLinker(self.engine) if self.is_public else wasmtime.Linker(self.engine)
+        self._left_s = wasi_host.deadlines.left_s
         wasi_host.define(self.linker)
+
+    def store(self, frame: Frame, token: int) -> AnyStore:
+        """Return a fresh store, without limits yet.
+
+        Args:
+            frame: The calling thread's.
+            token: What its run is known by in the table of deadlines.
+        """
+        return PublicStore(self.engine, token, self._left_s) if self.is_public else Store(self.address, frame, token)
 
     def provides(self, module: str, name: str | None) -> bool:
         """Whether a module may import this."""
@@ -36,22 +53,27 @@ class Engine:
 
     def move_epoch(self) -> None:
         """Have every store with a reached epoch deadline ask whether it may go on."""
-        increment_epoch(self.address)
+        if self.is_public:
+            self.engine.increment_epoch()
+        else:
+            increment_epoch(self.address)
 
 
-def make_engine(profile: Profile, executions: int, *, is_parallel: bool = False) -> wasmtime.Engine:
+def make_engine(profile: Profile, executions: int, api: Api, *, is_parallel: bool = False) -> wasmtime.Engine:
     """Make an engine; those of one profile run the native code of each other.
 
     Args:
         profile: What it may do.
         executions: Most runs at once.
+        api: Which of wasmtime's faces is used; the pooling allocator is on one of them only.
         is_parallel: Whether it compiles in several threads.
     """
     config = wasmtime.Config()
     profile.configure(config)
     config.parallel_compilation = is_parallel
     config.memory_init_cow = _can_share_images()
-    _pool(config, profile, executions)
+    if api == "c":
+        _pool(config, profile, executions)
     return wasmtime.Engine(config)
 
 

@@ -3,39 +3,40 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 from typing import Any
 
 from runvisor.actors.wasm import capi
 from runvisor.actors.wasm.fastpath import Memory, OutOfBounds, address, raise_if
+from runvisor.actors.wasm.publicpath import HostFunction, PublicLinker, define_public, public_memory
 
 
-def caller_memory(caller: int) -> Memory:
+def caller_memory(caller: Any) -> Memory:
     """Return the memory of the guest that called a host function.
 
     Raises:
         OutOfBounds: It exports none.
     """
+    if not isinstance(caller, int):
+        return public_memory(caller)
     extern = ctypes.create_string_buffer(capi.EXTERN_BYTES)
     if not capi.caller_export(caller, b"memory", 6, extern) or extern.raw[0] != capi.KIND_MEMORY:
         raise OutOfBounds
     return Memory(capi.caller_context(caller), ctypes.addressof(extern) + capi.EXTERN_OF)
 
 
-HostFunction = Callable[[int, bytes], int | None]
-"""Takes the caller's address and the raw arguments; returns an i32, or None to end the run."""
-
-
 def define_function(linker: Any, module: str, name: str, kind: Any, function: HostFunction) -> None:
     """Define a host function in a linker; it and all it refers to live as long as the process.
 
     Args:
-        linker: A `wasmtime.Linker`.
+        linker: A `wasmtime.Linker`; one of the public path has it called that way.
         module: The import's module.
         name: The import's name.
         kind: A `wasmtime.FuncType` of numbers that returns nothing or one i32.
         function: What to call; must not raise.
     """
+    if isinstance(linker, PublicLinker):
+        define_public(linker, module, name, kind, function)
+        return
 
     def enter(_: int | None, caller: int, values: int, count: int) -> int:
         try:

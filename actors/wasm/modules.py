@@ -35,7 +35,8 @@ _MAX_CACHED_BYTES: Final = 64 * MiB
 _MAX_MESSAGE: Final = 4000
 _MAX_NAMES_BYTES: Final = 1 * MiB
 
-_KINDS: Final = {0: "i32", 1: "i64", 2: "f32", 3: "f64"}
+_NUMBERS: Final = [(name, ffi.wasm_valtype_new(kind)) for kind, name in enumerate(("i32", "i64", "f32", "f64"))]
+"""Types of numbers; they live as long as the process."""
 _FUNC: Final = 0
 _MEMORY: Final = 3
 _WAT_PLACE: Final = re.compile(r"<anon>:(\d+:\d+)")
@@ -60,8 +61,8 @@ class Function:
 class CompiledModule:
     """A module that is compiled and linked; makes any number of instances, in any thread."""
 
-    pre: int
-    """Address of the linked module; valid while this object lives."""
+    pre: Any
+    """The linked module as a store of its engine takes it; valid while this object lives."""
     functions: dict[str, Function]
     """Exported functions of numbers."""
     other_functions: tuple[str, ...]
@@ -94,8 +95,6 @@ class ModuleCache:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.engine_address = engine.address
-        """For stores of these modules."""
         self._lock = threading.Lock()
         self._modules: OrderedDict[bytes, CompiledModule] = OrderedDict()
         self._bytes = 0
@@ -245,7 +244,7 @@ def link_module(engine: Engine, module: wasmtime.Module, size: int, *, is_ours: 
         raise invalid(str(error), is_text=False) from None
     functions, others, minimum_bytes = _exports(module)
     return CompiledModule(
-        pre=address(pre),
+        pre=pre if engine.is_public else address(pre),
         functions=functions,
         other_functions=tuple(others),
         uses_wasi=bool(module.imports),
@@ -317,7 +316,7 @@ def _function(name: str, kind: Any) -> Function | None:
     sides: list[tuple[str, ...]] = []
     for side in (ffi.wasm_functype_params(kind), ffi.wasm_functype_results(kind)):
         vector = side.contents
-        kinds = [_KINDS.get(int(ffi.wasm_valtype_kind(vector.data[index]))) for index in range(vector.size)]
+        kinds = [_number(vector.data[index]) for index in range(vector.size)]
         if None in kinds:
             return None
         sides.append(tuple(kind for kind in kinds if kind is not None))
@@ -330,3 +329,12 @@ def _function(name: str, kind: Any) -> Function | None:
         result_bytes=len(results) * VALUE_BYTES,
         slots=max(len(parameters), len(results)),
     )
+
+
+def _number(kind: Any) -> str | None:
+    """Return the name of a type of numbers, or None for another.
+
+    By comparing: asked what kind it is, the library aborts the process for a v128
+    or a reference that its C API has no name for.
+    """
+    return next((name for name, number in _NUMBERS if ffi.wasmtime_wasm_valtype_equal(kind, number)), None)

@@ -30,6 +30,7 @@ from runvisor.actors.runtime import Watch
 from runvisor.actors.wasm.agreement import MAX_MODULE_BYTES
 from runvisor.actors.wasm.image import Image
 from runvisor.actors.wasm.lanes import guest_error
+from runvisor.actors.wasm.library import Api
 from runvisor.actors.wasm.profiles import PROFILES
 from runvisor.policies.errors import (
     GuestCrashed,
@@ -84,9 +85,11 @@ class NativeCode:
     Args:
         lend: Where compilers come from.
         artifacts: Where the code is kept for other processes; None keeps it in this one only.
+        api: How the compilers use wasmtime.
     """
 
-    def __init__(self, lend: LendCompiler, artifacts: Artifacts | None = None) -> None:
+    def __init__(self, lend: LendCompiler, artifacts: Artifacts | None = None, api: Api = "c") -> None:
+        self._api = api
         self._lend = lend
         self._artifacts = artifacts
         self._lock = threading.Lock()
@@ -121,7 +124,7 @@ class NativeCode:
             CapacityError: No compiler came free.
             WorkerError: No compiler process can be made.
         """
-        key = hashlib.sha256(digest + PROFILES[profile].fingerprint().encode()).digest()
+        key = hashlib.sha256(digest + f"{self._api} {PROFILES[profile].fingerprint()}".encode()).digest()
         fd = self._take(key)
         if fd is None:
             request: Message = {

@@ -11,22 +11,23 @@ import wasmtime.component
 
 from runvisor.actors.channel.frames import Message
 from runvisor.actors.wasm.engines import make_engine
+from runvisor.actors.wasm.library import Api
 from runvisor.actors.wasm.modules import binary_of, invalid
 from runvisor.actors.wasm.profiles import PROFILES
 from runvisor.policies.errors import RunvisorError
 
 
-def precompile(request: Message) -> Message:
+def precompile(request: Message, api: Api) -> Message:
     """Compile a module, and describe what came of it."""
     try:
-        return {"native": _compile(request)}
+        return {"native": _compile(request, api)}
     except RunvisorError as error:
         return {"error": error.to_wire()}
 
 
-def _compile(request: Message) -> bytes:
+def _compile(request: Message, api: Api) -> bytes:
     is_component: bool = request["is_component"]
-    engine = make_engine(PROFILES[request["profile"]], 1, is_parallel=is_component)
+    engine = make_engine(PROFILES[request["profile"]], 1, api, is_parallel=is_component)
     try:
         if is_component:
             return bytes(wasmtime.component.Component(engine, request["code"]).serialize())

@@ -21,6 +21,7 @@ from runvisor.actors.jail.spec import JailSpec
 from runvisor.actors.jail.zygote import Zygote
 from runvisor.actors.runtime import PoolSize
 from runvisor.actors.wasm.lanes import EngineLink
+from runvisor.actors.wasm.library import Api, chosen_api
 from runvisor.actors.wasm.native_code import Artifacts, NativeCode
 from runvisor.policies.errors import PoolExhausted
 from runvisor.policies.permissions import MiB
@@ -39,17 +40,20 @@ class Principals:
     Args:
         size: ``maximum`` bounds the executions in one engine, and the engines.
         artifacts: Where native code is kept for other processes; None keeps it in this one only.
+        api: How wasmtime is used; None is by its version.
     """
 
-    def __init__(self, size: PoolSize, artifacts: Artifacts | None = None) -> None:
+    def __init__(self, size: PoolSize, artifacts: Artifacts | None = None, api: Api | None = None) -> None:
+        api = api or chosen_api()
         self._size = size
-        self._zygote = Zygote(JailSpec("wasm", _GUEST, options={"lanes": size.maximum}, syscalls="engine", cores=None))
+        options = {"lanes": size.maximum, "api": api}
+        self._zygote = Zygote(JailSpec("wasm", _GUEST, options=options, syscalls="engine", cores=None))
         self._spares: InstancePool[Child] = InstancePool(
             lambda: self._zygote.spawn(memory_bytes=_FIRST_BYTES),
             Child.close,
             PoolSize(minimum=1, maximum=size.maximum + _ALONE + _COMPILERS, wait_s=size.wait_s),
         )
-        self._natives = NativeCode(self._spares.lend, artifacts)
+        self._natives = NativeCode(self._spares.lend, artifacts, api)
         self._lock = Lock()
         self._changed = Condition(self._lock)
         self._engines: OrderedDict[str, _Kept] = OrderedDict()

@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+from runvisor.policies.errors import ConfigError
 from runvisor.policies.permissions import GiB, KiB, MiB
 
 MAX_MEMORY_BYTES: Final = 4 * GiB
@@ -85,8 +86,14 @@ class Profile:
         return hashlib.sha256(f"{_RECIPE} {self!r} {_platform()}".encode()).hexdigest()
 
     def configure(self, config: Any) -> None:
-        """Set what of a `wasmtime.Config` changes the native code."""
+        """Set what of a `wasmtime.Config` changes the native code.
+
+        Raises:
+            ConfigError: This wasmtime has no switch for a feature that is to be off.
+        """
         for feature in _OFF:
+            if not hasattr(type(config), feature):
+                raise ConfigError(f"this wasmtime has no switch for {feature}", "wasmtime", "install a tested version")
             setattr(config, feature, False)
         config.wasm_relaxed_simd_deterministic = True
         config.cranelift_nan_canonicalization = True

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from typing import Final
 
+import wasmtime
+
 from runvisor.actors.channel.frames import Message
-from runvisor.actors.wasm import capi
 from runvisor.actors.wasm.deadlines import Deadlines
-from runvisor.actors.wasm.fastpath import Stopped, Store
+from runvisor.actors.wasm.engines import AnyStore
+from runvisor.actors.wasm.fastpath import Stopped
 from runvisor.actors.wasm.modules import CompiledModule
 from runvisor.actors.wasm.profiles import MAX_MEMORY_BYTES, STACK_BYTES, TABLE_ELEMENTS, TABLES
 from runvisor.actors.wasm.wasi import Wasi, World
@@ -34,7 +36,7 @@ class Run:
     __slots__ = ("_deadlines", "_fuel", "_message", "_module", "_store", "_wasi", "_world")
 
     def __init__(
-        self, deadlines: Deadlines, wasi: Wasi, store: Store, module: CompiledModule, message: Message
+        self, deadlines: Deadlines, wasi: Wasi, store: AnyStore, module: CompiledModule, message: Message
     ) -> None:
         self._deadlines = deadlines
         self._wasi = wasi
@@ -110,7 +112,7 @@ class Run:
                 "output_bytes",
                 "print less, or raise output_bytes; the first part is in the result",
             )
-        if stopped.code == capi.OUT_OF_FUEL:
+        if stopped.code == wasmtime.TrapCode.OUT_OF_FUEL.value:
             return errors.InstructionLimitExceeded(
                 f"the program ran more than {self._fuel} instructions", "instructions", "raise instructions, or do less"
             )
@@ -124,7 +126,7 @@ def explain(stopped: Stopped, deadlines: Deadlines, token: int, timeout_s: float
     here: its size is the engine's, not a limit of the grant.
     """
     details = {"traceback": stopped.message}
-    if stopped.code == capi.STACK_OVERFLOW:
+    if stopped.code == wasmtime.TrapCode.STACK_OVERFLOW.value:
         return errors.GuestException(
             f"the call stack of {STACK_BYTES // KiB} KiB is exhausted", "", "recurse less deeply, or loop", details
         )

@@ -18,6 +18,7 @@ from runvisor.actors.wasm.c_compiler import CCompiler
 from runvisor.actors.wasm.cpython import execution as cpython
 from runvisor.actors.wasm.executions import Module, ModuleRun, Outcome, on_engine
 from runvisor.actors.wasm.gate import Gate
+from runvisor.actors.wasm.library import Api, api_for, untested
 from runvisor.actors.wasm.principals import Principals
 from runvisor.actors.wasm.record import RecordPrograms, RecordRun, check_memory
 from runvisor.policies.errors import GuestError, InvalidTask, LimitExceeded
@@ -39,14 +40,15 @@ class WasmRuntime:
 
     Args:
         size: ``maximum`` bounds the executions at once.
+        api: How wasmtime is used; None is by its version.
     """
 
     name = "wasm"
 
-    def __init__(self, size: PoolSize | None = None) -> None:
+    def __init__(self, size: PoolSize | None = None, api: Api | None = None) -> None:
         size = size or PoolSize()
         self._gate = Gate(size)
-        self._engines = Principals(size, shared_artifacts(sysroot.cache_folder()))
+        self._engines = Principals(size, shared_artifacts(sysroot.cache_folder()), api)
         self._compiler = CCompiler()
         self._programs = RecordPrograms(self._compiler)
 
@@ -64,11 +66,13 @@ class WasmRuntime:
             (variant, why)
             for variant, why in (
                 ("record", None if sysroot.find_ziglang() else _NO_COMPILER),
-                ("cpython", cpython.unavailable()),
+                ("cpython", untested(found) if api_for(found) == "public" else cpython.unavailable()),
             )
             if why
         )
         note = "; no C compiler" if missing and missing[0][0] == "record" else ""
+        if api_for(found) == "public":
+            note += f"; {untested(found)}"
         return Probe(self.name, True, f"wasmtime {found}; {probe.detail}{note}", "", missing, probe.missing_layers)
 
     def start(self) -> None:

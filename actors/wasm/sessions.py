@@ -11,7 +11,8 @@ from typing import Final
 from runvisor.actors.channel.frames import Message
 from runvisor.actors.wasm.agreement import CHUNK, MIN_STATE_BYTES, OPEN, WINDOW_BYTES
 from runvisor.actors.wasm.deadlines import Deadlines
-from runvisor.actors.wasm.fastpath import Memory, Stopped, Store
+from runvisor.actors.wasm.engines import AnyStore
+from runvisor.actors.wasm.fastpath import Memory, Stopped
 from runvisor.actors.wasm.modules import CompiledModule
 from runvisor.actors.wasm.profiles import MAX_MEMORY_BYTES, TABLE_ELEMENTS, TABLES
 from runvisor.actors.wasm.run import explain
@@ -52,7 +53,7 @@ class RecordSession:
     """
 
     def __init__(
-        self, deadlines: Deadlines, store: Store, module: CompiledModule, window: Window, message: Message
+        self, deadlines: Deadlines, store: AnyStore, module: CompiledModule, window: Window, message: Message
     ) -> None:
         self._deadlines = deadlines
         self._store = store

@@ -25,12 +25,12 @@ class Wasi:
     """
 
     def __init__(self, deadlines: Deadlines) -> None:
-        self._deadlines = deadlines
+        self.deadlines = deadlines
         self._worlds: dict[int, World] = {}
 
     def enter(self, world: World) -> None:
         """Let the calling thread's run see this world."""
-        world.deadlines = self._deadlines
+        world.deadlines = self.deadlines
         self._worlds[threading.get_ident()] = world
 
     def leave(self) -> None:
