@@ -32,7 +32,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, Final
 
 import wasmtime
@@ -43,10 +42,10 @@ from runvisor.actors.wasm import fastpath
 from runvisor.actors.wasm.agreement import CALM_S
 from runvisor.actors.wasm.deadlines import Deadlines
 from runvisor.actors.wasm.engines import AnyStore, Engine
-from runvisor.actors.wasm.fastpath import Frame
+from runvisor.actors.wasm.fastpath import Frame, Store
 from runvisor.actors.wasm.library import Api
 from runvisor.actors.wasm.modules import CompiledModule, ModuleCache, link_module, map_component, map_native
-from runvisor.actors.wasm.operations import arms, define_imports, operations
+from runvisor.actors.wasm.operations import arms, define_imports, operations_on
 from runvisor.actors.wasm.precompile import precompile
 from runvisor.actors.wasm.profiles import STACK_BYTES
 from runvisor.actors.wasm.publicpath import TICK_S
@@ -187,7 +186,7 @@ class EngineLane:
             "load": self._load,
             "image": self._image,
             "forget": self._forget,
-            **{name: partial(operation, self) for name, operation in operations().items()},
+            **operations_on(self),
         }
 
     def serve(self) -> None:
@@ -210,12 +209,18 @@ class EngineLane:
         """Return an image that the host has had loaded."""
         return self.process.images[name]
 
-    def store(self, profile: str) -> AnyStore:
-        """Return a fresh store, without limits yet, in the engine of a profile; it ends with the present request."""
+    def store(self, profile: str) -> Store:
+        """Return a fresh store, without limits yet, in the engine of a profile; it ends with the present request.
+
+        Raises:
+            ProtocolError: Wasmtime is used through its public API, where arms are not offered.
+        """
         if self._spent is not None:
             self._spent.close()
-        self._spent = self._make_store(self.process.cache(profile))
-        return self._spent
+        self._spent = store = self._make_store(self.process.cache(profile))
+        if not isinstance(store, Store):
+            raise ProtocolError("arms run on the C functions only")
+        return store
 
     def _answer(self, message: Message) -> Message:
         try:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
@@ -35,9 +35,9 @@ def arms() -> tuple[ModuleType, ...]:
     return tuple(map(importlib.import_module, ARMS))
 
 
-def operations() -> Mapping[str, Operation]:
-    """Return what each request of an arm is answered by."""
-    return {name: operation for arm in arms() for name, operation in arm.OPERATIONS.items()}
+def operations_on(lane: EngineLane) -> Mapping[str, Callable[[Message], Message]]:
+    """Return what each request of an arm is answered by on a lane."""
+    return {name: partial(operation, lane) for arm in arms() for name, operation in arm.OPERATIONS.items()}
 
 
 def define_imports(engine: Engine) -> None:
