@@ -15,7 +15,7 @@ from runvisor.actors.channel.frames import Message
 from runvisor.policies.authority import Authority
 from runvisor.policies.errors import IsolationUnavailable, PolicyError, ProtocolError
 from runvisor.policies.result import Result
-from runvisor.policies.scheduling.arms import ARMS, Arm, exclusion
+from runvisor.policies.scheduling.arms import ARMS, Arm, exclusion, unfit_for_profile
 from runvisor.policies.task import Task
 from runvisor.policies.trust import Grant, Trust, resolve_grant
 
@@ -99,7 +99,8 @@ class Admission:
                 on_excess="narrow" if request.get("on_excess") == "narrow" else "refuse",
             )
             arm = self._arm(request.get("variant"))
-            reason = exclusion(arm, task.language, grant, {}, allow_untrusted_bpf=self._allow_untrusted_bpf)
+            unfit = unfit_for_profile((arm,), task.profile)
+            reason = exclusion(arm, task.language, grant, unfit, allow_untrusted_bpf=self._allow_untrusted_bpf)
             if reason is not None:
                 raise PolicyError(f"{arm.name} may not run this task: {reason}", self._runtime)
             if grant.trust is Trust.UNTRUSTED and self._missing_layers:

@@ -28,7 +28,7 @@ from runvisor.policies.errors import Cancelled, ProtocolError, RunvisorError, Sp
 from runvisor.policies.numeric.fitness import numeric_fitness
 from runvisor.policies.permissions import Permissions
 from runvisor.policies.result import Result, Usage
-from runvisor.policies.scheduling.arms import ARMS, Arm
+from runvisor.policies.scheduling.arms import ARMS, Arm, unfit_for_profile
 from runvisor.policies.scheduling.decision import Decision
 from runvisor.policies.scheduling.selection import choose, family_of
 from runvisor.policies.scheduling.snapshot import Outcome, Snapshot
@@ -270,7 +270,7 @@ class Handle:
             family_of(task.language, task.code),
             grant,
             arms,
-            unavailable={**self._unavailable, **unfit},
+            unavailable={**self._unavailable, **unfit, **unfit_for_profile(arms, task.profile)},
             loads=loads,
             scheduler=self._snapshot.policy,
             now=time.time(),

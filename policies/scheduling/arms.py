@@ -29,6 +29,8 @@ class Arm:
     """The least trust of code that may run on it."""
     in_batches: bool = False
     """Its executions are so short that many of one program are better asked for at once."""
+    has_profiles: bool = False
+    """A task may choose by name what it finds loaded."""
 
     @property
     def name(self) -> str:
@@ -37,12 +39,12 @@ class Arm:
 
 
 ARMS: Final = (
-    Arm("python", "native", frozenset({"python"}), _PROCESS | {"filesystem", "network"}),
+    Arm("python", "native", frozenset({"python"}), _PROCESS | {"filesystem", "network"}, has_profiles=True),
     Arm("v8", "isolate", frozenset({"javascript", "typescript"}), _ALWAYS_ENFORCED | {"cpu_s", "network"}),
     Arm("wasm", "module", frozenset({"wasm", "wat", "c"}), _ALWAYS_ENFORCED | {"instructions", "env"}, in_batches=True),
     Arm("ebpf", "record", frozenset({"c-record"}), _ALWAYS_ENFORCED, Trust.VERIFIED),
     Arm("wasm", "record", frozenset({"c-record"}), _ALWAYS_ENFORCED),
-    Arm("python", "jit", frozenset({"python"}), _PROCESS | {"filesystem", "network"}),
+    Arm("python", "jit", frozenset({"python"}), _PROCESS | {"filesystem", "network"}, has_profiles=True),
 )
 """The arms that ship with runvisor, in order of preference at equal score."""
 
@@ -69,6 +71,20 @@ def asked_beyond_defaults(permissions: Permissions) -> dict[str, str]:
         if items:
             asked[name] = f"{name} ({', '.join(items)})"
     return asked
+
+
+def unfit_for_profile(arms: Iterable[Arm], profile: str) -> dict[str, str]:
+    """Return, by the name of an arm, why it cannot give a task the profile that it asks for.
+
+    Example:
+        >>> unfit_for_profile(ARMS[:2], "bare")
+        {'v8/isolate': "it has no profiles, and the task asks for 'bare'"}
+        >>> unfit_for_profile(ARMS, "")
+        {}
+    """
+    if not profile:
+        return {}
+    return {arm.name: f"it has no profiles, and the task asks for {profile!r}" for arm in arms if not arm.has_profiles}
 
 
 def exclusion(

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runvisor.policies.permissions import Filesystem, Network, Permissions
-from runvisor.policies.scheduling.arms import ARMS, asked_beyond_defaults, exclusion, split_eligible
+from runvisor.policies.scheduling.arms import (
+    ARMS,
+    Arm,
+    asked_beyond_defaults,
+    exclusion,
+    split_eligible,
+    unfit_for_profile,
+)
 from runvisor.policies.trust import Grant, Trust
 from tests.policies.test_permissions import permissions
 
@@ -79,3 +86,12 @@ def test_a_runtime_or_a_variant_that_cannot_run_here_is_struck_out_with_its_reas
     assert exclusion(arm, "wasm", grant(), {"wasm": "no engine"}) == "no engine"
     assert exclusion(arm, "wasm", grant(), {"wasm/module": "no compiler"}) == "no compiler"
     assert exclusion(arm, "wasm", grant(), {"wasm/record": "no compiler"}) is None
+
+
+def test_an_arm_without_profiles_is_struck_out_for_a_task_that_asks_for_one() -> None:
+    plain = Arm("wasm", "cpython", frozenset({"python"}), BY_NAME["wasm/module"].enforces)
+    arms = (*ARMS, plain)
+    eligible, excluded = split_eligible(arms, "python", grant(), unfit_for_profile(arms, "bare"))
+    assert {arm.name for arm in eligible} == {"python/native", "python/jit"}
+    assert "'bare'" in excluded["wasm/cpython"]
+    assert plain in split_eligible(arms, "python", grant(), unfit_for_profile(arms, ""))[0]
