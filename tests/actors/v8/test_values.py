@@ -56,6 +56,15 @@ def test_what_an_input_arrives_as(run: Run, inputs: Any, code: str, value: Any) 
     assert run(code, inputs).unwrap() == value
 
 
+@pytest.mark.parametrize("count", [2, 100_000])
+def test_what_a_64_bit_array_arrives_as_depends_on_its_dtype_and_not_on_its_values(run: Run, count: int) -> None:
+    look = "[inputs.constructor.name, typeof inputs[1], String(inputs[1] + 1n), Number(inputs[1]) + 1]"
+    assert run(look, np.arange(count)).unwrap() == ["BigInt64Array", "bigint", "2", 2]
+    assert run(look, np.arange(count, dtype="u8")).unwrap()[0] == "BigUint64Array"
+    assert "BigInt" in str(run("inputs[1] + 1", np.arange(count)).error)
+    assert run("inputs[1] + 1", np.arange(count).astype("i4")).unwrap() == 2
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_arrays_go_in_and_out_as_they_are(run: Run, dtype: str) -> None:
     array = np.arange(5, dtype=dtype)
