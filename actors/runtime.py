@@ -92,6 +92,11 @@ class Watch:
     cancellation: Cancellation = field(default_factory=Cancellation)
     """Says when nobody wants the result any more."""
 
+    @property
+    def wants_output(self) -> bool:
+        """Whether anybody listens to output before the end; else it need not be sent early."""
+        return self.output is not _ignore_output
+
 
 def called_off() -> Cancelled:
     """Return the error of a task whose cancellation was heard."""
@@ -217,6 +222,14 @@ class SessionRuntime(Protocol):
             WorkerError: Our side failed.
         """
         ...
+
+
+@runtime_checkable
+class GuardingRuntime(Protocol):
+    """A runtime that asks the grant at each path operation of a guest."""
+
+    on_denial: Callable[[str, Mapping[str, Any]], None]
+    """Called with the principal and each refusal, in the execution's thread; the pool sets it."""
 
 
 @runtime_checkable

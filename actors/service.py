@@ -17,7 +17,7 @@ from runvisor.actors.cancellation import Cancellations, execution_id
 from runvisor.actors.channel.base import Answers
 from runvisor.actors.channel.frames import MAX_FRAME_BYTES, Message
 from runvisor.actors.channel.sealed import SealedInputs
-from runvisor.actors.runtime import NetworkedRuntime, Runtime, SharedInputsRuntime
+from runvisor.actors.runtime import GuardingRuntime, NetworkedRuntime, Runtime, SharedInputsRuntime
 from runvisor.actors.session_requests import SessionRequests
 from runvisor.actors.sessions import SessionLimits
 from runvisor.actors.streaming import Progress
@@ -58,6 +58,8 @@ class PoolService:
         )
         if isinstance(runtime, NetworkedRuntime):
             runtime.on_connection = self._record_connection
+        if isinstance(runtime, GuardingRuntime):
+            runtime.on_denial = self._record_denial
         self._running = Cancellations()
         self._batches = BatchRequests(runtime, self._admission, audit, self._running)
         self._sessions = SessionRequests(runtime, self._admission, audit, sessions or SessionLimits())
@@ -103,6 +105,9 @@ class PoolService:
 
     def _record_connection(self, principal: str, record: Mapping[str, Any]) -> None:
         self._audit.append("connection", str(record["step"]), principal, record)
+
+    def _record_denial(self, principal: str, record: Mapping[str, Any]) -> None:
+        self._audit.append("denial", str(record["operation"]), principal, record)
 
     def _refusal(self, error: RunvisorError, started: bool) -> Message:
         if isinstance(error, WorkerCrashed):

@@ -83,6 +83,8 @@ class Progress:
     def watch(self, cancellation: Cancellation) -> Watch:
         """Return what the runtime tells of the execution."""
         self._cancellation = cancellation
+        if self._output is None:  # nobody listens: no runtime need send anything early
+            return Watch(self._started, cancellation=cancellation)
         return Watch(self._started, self._printed, cancellation)
 
     def finish(self) -> None:

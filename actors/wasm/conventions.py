@@ -2,7 +2,9 @@
 
 1. A module that exports ``_start``, or imports WASI and exports ``main`` without
    parameters, is a command. stdin is the JSON text of the inputs (empty for
-   None); the value is stdout if that is one JSON document, else None.
+   None); the value is stdout if that is one JSON document, else None. Inputs of
+   the form ``{"args": [text, ...]}``, with or without ``"stdin"`` (text or bytes),
+   are its command line and its stdin instead.
 2. Otherwise the exported function ``main``, else ``run``, else the only one, is
    called with numbers. A list or tuple gives the parameters in order, as does
    ``{"args": [...]}``; a number is the only parameter, None is none. Its result is
@@ -25,6 +27,8 @@ from runvisor.policies.permissions import MiB
 from runvisor.policies.values import Value, to_json
 
 _START: Final = "_start"
+_PROGRAM: Final = "main"
+_MAX_ARGUMENT_BYTES: Final = 1 * MiB
 _MAX_STDIN_BYTES: Final = 128 * MiB
 _PREFERRED: Final = ("main", "run")
 _LAYOUT: Final = {"i32": "i12x", "i64": "q8x", "f32": "f12x", "f64": "d8x"}
@@ -140,6 +144,38 @@ def choose_entry(
         "exports",
         "export _start, main or run",
     )
+
+
+def command_line(inputs: Value) -> tuple[list[str], bytes]:
+    """Return the arguments of a command, its own name first, and its stdin.
+
+    Raises:
+        InvalidTask: They are too large, or hold what no argument or JSON text can.
+
+    Example:
+        >>> command_line({"args": ["-n", "3"], "stdin": "hello"})
+        (['main', '-n', '3'], b'hello')
+        >>> command_line({"x": 1})
+        (['main'], b'{"x": 1}')
+    """
+    if not isinstance(inputs, Mapping) or "args" not in inputs or not set(inputs) <= {"args", "stdin"}:
+        return [_PROGRAM], stdin_of(inputs)
+    arguments = inputs["args"]
+    if not isinstance(arguments, list | tuple) or not all(isinstance(item, str) for item in arguments):
+        raise InvalidTask("args of a command are no list of text", "inputs['args']", "pass a list of str")
+    stdin = inputs.get("stdin", b"")
+    try:
+        size = sum(len(item.encode()) for item in arguments)
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+    except UnicodeEncodeError as error:
+        raise InvalidTask(f"the inputs are no Unicode text: {error.reason}", "inputs") from None
+    if size > _MAX_ARGUMENT_BYTES or any("\0" in item for item in arguments):
+        raise InvalidTask(
+            f"arguments are at most {_MAX_ARGUMENT_BYTES} bytes together, without a NUL", "inputs['args']"
+        )
+    if not isinstance(data, bytes) or len(data) > _MAX_STDIN_BYTES:
+        raise InvalidTask(f"stdin is no text or bytes of at most {_MAX_STDIN_BYTES} bytes", "inputs['stdin']")
+    return [_PROGRAM, *arguments], data
 
 
 def stdin_of(inputs: Value) -> bytes:

@@ -53,6 +53,8 @@ class Deadlines:
         self._changed = threading.Condition()
         self._until: dict[int, float] = {}
         self._tokens = itertools.count(1)
+        self._called_off: set[int] = set()
+        self._sleepers: dict[int, threading.Event] = {}
         self._wake_at = _UNKNOWN
         self._crowded_at = 0.0
 
@@ -73,7 +75,7 @@ class Deadlines:
         `_wake_at` is read, and `_watch` sets that to unknown before it looks.
         """
         now = self._clock()
-        until = self._until[token] = now + timeout_s
+        until = self._until[token] = now + timeout_s if token not in self._called_off else 0.0
         if len(self._until) > 1:
             self._crowded_at = now
         if until < self._wake_at:
@@ -83,6 +85,26 @@ class Deadlines:
     def end(self, token: int) -> None:
         """Forget a run. The sleeper is not woken for it: it finds out when it wakes anyway."""
         self._until.pop(token, None)
+        self._called_off.discard(token)
+
+    def call_off(self, token: int) -> None:
+        """Let a run's deadline have passed, from any thread; also that of a run that is yet to begin."""
+        self._called_off.add(token)
+        if token in self._until:
+            self._until[token] = 0.0
+        if (event := self._sleepers.get(token)) is not None:
+            event.set()
+        with self._changed:
+            self._changed.notify()
+
+    def sleep(self, token: int, seconds: float) -> None:
+        """Wait, in the thread of a run, until it is called off at the latest."""
+        event = self._sleepers[token] = threading.Event()
+        try:
+            if token not in self._called_off:
+                event.wait(seconds)
+        finally:
+            del self._sleepers[token]
 
     def is_calm(self, own: int, for_s: float) -> bool:
         """Say whether nothing runs beside the caller's own runs, and nothing has for a while.

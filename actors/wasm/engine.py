@@ -44,6 +44,7 @@ from runvisor.actors.wasm.deadlines import Deadlines
 from runvisor.actors.wasm.engines import AnyStore, Engine
 from runvisor.actors.wasm.fastpath import Frame, Store
 from runvisor.actors.wasm.library import Api
+from runvisor.actors.wasm.live_output import Flusher
 from runvisor.actors.wasm.modules import CompiledModule, ModuleCache, link_module, map_component, map_native
 from runvisor.actors.wasm.operations import arms, define_imports, operations_on
 from runvisor.actors.wasm.precompile import precompile
@@ -85,9 +86,11 @@ def serve(channel: FrameSocket, prepared: tuple[int, Api]) -> None:
     while message is not None:
         if message["op"] == "native":
             process.take_native(message["key"], message["profile"], *fds)
+        elif message["op"] == "cancel":
+            process.call_off(message["lane"], message["id"])
         else:
             lane, window = fds
-            process.serve_lane(socket.socket(fileno=lane), window)
+            process.serve_lane(socket.socket(fileno=lane), window, message["lane"])
         message, fds = channel.receive_with_fds()
 
 
@@ -109,7 +112,9 @@ class EngineProcess:
         self._has_native = threading.Condition()
         self.images: dict[str, CompiledModule | wasmtime.component.Component] = {}
         """What is loaded for arms, by name; it stays."""
+        self._lanes_by_number: dict[int, EngineLane] = {}
         self.deadlines = Deadlines(self._move_epochs, tick_s=TICK_S if api == "public" else None)
+        self.flusher = Flusher()
         self.wasi = Wasi(self.deadlines)
         fastpath.decide_epochs_by(self.deadlines.may_go_on)
         self.plain = self.cache("plain")
@@ -119,9 +124,22 @@ class EngineProcess:
         threading.stack_size(_THREAD_STACK_BYTES)
         self.deadlines.start()
 
-    def serve_lane(self, lane: socket.socket, window_fd: int) -> None:
+    def serve_lane(self, lane: socket.socket, window_fd: int, number: int) -> None:
         """Serve a lane in a thread of its own until the host closes it."""
-        threading.Thread(target=EngineLane(self, lane, window_fd).serve, name="lane", daemon=True).start()
+        served = self._lanes_by_number[number] = EngineLane(self, lane, window_fd)
+
+        def serve() -> None:
+            try:
+                served.serve()
+            finally:
+                del self._lanes_by_number[number]
+
+        threading.Thread(target=serve, name="lane", daemon=True).start()
+
+    def call_off(self, number: int, request: int) -> None:
+        """Let a request of a lane end as if its deadline had passed; one that is over is left alone."""
+        if (lane := self._lanes_by_number.get(number)) is not None:
+            lane.call_off(request)
 
     def take_native(self, key: bytes, profile: str, fd: int) -> None:
         """Take the native code that a lane's next request is about."""
@@ -179,6 +197,9 @@ class EngineLane:
         self._session: RecordSession | None = None
         self._began_at = 0.0
         self._session_cpu_s = 0.0
+        self._cancelled = -1
+        self._running = (-1, 0)
+        self._emitting = threading.Lock()
         self._operations: Mapping[str, Callable[[Message], Message]] = {
             "run": self._run,
             "records": self._records,
@@ -204,6 +225,24 @@ class EngineLane:
             for ending in (self._session, self._spent, self._ready, self._window, self._wire):
                 if ending is not None:
                     ending.close()
+
+    def call_off(self, request: int) -> None:
+        """Let a request end as if its deadline had passed; called from another thread."""
+        self._cancelled = request  # first: `begin` looks for it after it has said what runs
+        number, token = self._running
+        if number == request:
+            self.process.deadlines.call_off(token)
+
+    def begin(self, message: Message, token: int) -> None:
+        """Say what the present request runs, so that it can be called off."""
+        self._running = (message["id"], token)
+        if self._cancelled == message["id"]:
+            self.process.deadlines.call_off(token)
+
+    def emit(self, event: Message) -> None:
+        """Tell the host something before the answer; from any thread, while a request is under way."""
+        with self._emitting:
+            self._wire.send(event)
 
     def image(self, name: str) -> CompiledModule | wasmtime.component.Component:
         """Return an image that the host has had loaded."""
@@ -275,7 +314,8 @@ class EngineLane:
         module = cache.get(message["key"])
         if module is None:
             return {"unknown": True}
-        reply = Run(self.process.deadlines, self.process.wasi, store, module, message).reply()
+        self.begin(message, store.token)
+        reply = Run(self.process.deadlines, self.process.wasi, store, module, message, self).reply()
         reply["cpu_s"] = time.thread_time() - self._began_at
         return reply
 

@@ -1,13 +1,17 @@
 """One execution in an engine process, and what becomes of it when the process ends.
 
-Wasm code has no outside effect here (no network, no files, no tools), so running
-it again is harmless. That decides for an execution whose engine ends under it:
+Wasm code that shares an engine has no outside effect (no network, no files, no
+tools), so running it again is harmless. That decides for an execution whose engine
+ends under it:
 
 - ended because of this execution: that is its own error;
 - ended because of another one: this one runs again in a new engine;
 - died by itself while only this one ran: the guest crashed it;
 - died by itself while several ran: each runs again alone, in an engine of its
   own, where the guilty one is found out.
+
+What is granted files or hosts has an engine of its own from the start, made for
+its grant, and never runs again.
 """
 
 from __future__ import annotations
@@ -15,17 +19,19 @@ from __future__ import annotations
 import hashlib
 import signal
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from runvisor.actors.channel.frames import Message
 from runvisor.actors.jail.child import ChildExit
+from runvisor.actors.runtime import Watch
 from runvisor.actors.wasm.agreement import IN_ENGINE_BYTES
-from runvisor.actors.wasm.conventions import Entry, stdin_of
+from runvisor.actors.wasm.conventions import Entry, command_line
+from runvisor.actors.wasm.hearing import Heard, OnDenial, ignore_denial
 from runvisor.actors.wasm.lanes import EngineGone, EngineLink, Lane, ModuleInfo, Unanswered, guest_error
-from runvisor.actors.wasm.principals import Principals
+from runvisor.actors.wasm.principals import Errand, Principals
 from runvisor.policies import errors
 from runvisor.policies.permissions import KiB, MiB, Permissions
 from runvisor.policies.values import Value, unpack
@@ -81,6 +87,11 @@ class Outcome:
     """It waited for a compiler."""
     was_alone: bool = False
     """Its engine process ran nothing else, before or meanwhile."""
+    told: tuple[int, int] = (0, 0)
+    """How much of stdout and stderr was passed on while it ran."""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """What it left in /out."""
+    refused_files: tuple[str, ...] = ()
 
 
 Work = Callable[[EngineLink, Lane], Outcome]
@@ -132,6 +143,34 @@ def on_engine(engines: Principals, principal: str, memory_bytes: int, work: Work
             return Outcome(error=_blame(link.death()), was_alone=True)
 
 
+def on_own_engine(engines: Principals, errand: Errand, work: Work) -> Outcome:
+    """Do some work in an engine that is made for its grant, and take what it leaves.
+
+    Args:
+        engines: The runtime's engines.
+        errand: What the engine is to be shown.
+        work: What to do.
+
+    Raises:
+        PolicyError: What is granted cannot be given here.
+        InvalidPermissions: A granted path does not exist, or leads through a link.
+        GuestError: The work's code does not compile.
+        LimitExceeded: It took too long to compile, or the granted files are too large.
+        CapacityError: No engine came free.
+        WorkerError: No engine can be made.
+    """
+    permissions = errand.permissions
+    with engines.own_engine(errand) as (link, custody):
+        try:
+            with link.lane(permissions.memory_bytes + permissions.disk_bytes) as lane:
+                outcome = work(link, lane)
+        except (EngineGone, errors.ProtocolError):
+            outcome = Outcome(error=_blame(link.death()))
+        ended_well = outcome.error is None and not errand.cancellation.cancelled
+        left = custody.collect(ended_well=ended_well)
+    return replace(outcome, was_alone=True, files=left.files, refused_files=left.refused)
+
+
 def compiled(link: EngineLink, lane: Lane, module: Module, profile: str) -> ModuleInfo:
     """Have a module compiled, a small one by the engine itself, and return what it is.
 
@@ -181,9 +220,15 @@ class ModuleRun:
     inputs: Value
     permissions: Permissions
     on_started: Callable[[], None]
+    watch: Watch = field(default_factory=Watch)
+    """Told of output as it comes, if it wants it; asked whether to go on."""
+    files: Mapping[str, Any] | None = None
+    """What `shown_files` says; None is nothing at all."""
+    on_denial: OnDenial = ignore_denial
     input_bytes: int = 0
     """Bytes of parameters or stdin, known when it has run."""
     _has_started: bool = False
+    _told: list[int] = field(default_factory=lambda: [0, 0])
 
     def __call__(self, link: EngineLink, lane: Lane) -> Outcome:
         """Compile it if the engine does not have it, and run it."""
@@ -216,18 +261,31 @@ class ModuleRun:
         self.input_bytes = len(request["arguments"])
         if entry.uses_wasi:
             request["output_bytes"] = permissions.output_bytes
-            request["stdin"] = stdin_of(self.inputs) if entry.is_command else b""
+            request["stdin"] = b""
+            if entry.is_command:
+                request["argv"], request["stdin"] = command_line(self.inputs)
             self.input_bytes += len(request["stdin"])
             request["environment"] = dict(permissions.env)
             request["is_command"] = entry.is_command
+            if self.files is not None:
+                request["files"] = self.files
+            if self.watch.wants_output:
+                request["follow"] = True
         if permissions.instructions is not None:
             request["fuel"] = permissions.instructions
         if not self._has_started:
             self._has_started = True
             self.on_started()
+        heard = Heard(permissions.output_bytes, self.watch.output, self.on_denial, self._told)
         began = time.perf_counter()
         try:
-            reply = lane.ask(request, permissions.timeout_s + GRACE_S, _REPLIES * permissions.output_bytes + MiB)
+            reply = lane.ask(
+                request,
+                permissions.timeout_s + GRACE_S,
+                _REPLIES * permissions.output_bytes + MiB,
+                hear=heard.hear if entry.uses_wasi else None,
+                cancellation=self.watch.cancellation,
+            )
         except Unanswered:
             link.condemn()
             return Outcome(
@@ -236,14 +294,17 @@ class ModuleRun:
                     "timeout_s",
                     "raise timeout_s, or do less",
                 ),
+                stdout=heard.all_of(1, b""),
+                stderr=heard.all_of(2, b""),
+                told=heard.told,
                 wall_s=time.perf_counter() - began,
             )
         wall_s = time.perf_counter() - began
         if reply.get("unknown"):
             return None
-        return self._read(entry, reply, wall_s)
+        return self._read(entry, reply, wall_s, heard)
 
-    def _read(self, entry: Entry, reply: Message, wall_s: float) -> Outcome:
+    def _read(self, entry: Entry, reply: Message, wall_s: float, heard: Heard) -> Outcome:
         value: Value = None
         packed = b""
         error = guest_error(reply["error"]) if "error" in reply else None
@@ -256,8 +317,9 @@ class ModuleRun:
         return Outcome(
             value=value,
             error=error,
-            stdout=of_type(reply, "stdout", bytes) if entry.uses_wasi else b"",
-            stderr=of_type(reply, "stderr", bytes) if entry.uses_wasi else b"",
+            stdout=heard.all_of(1, of_type(reply, "stdout", bytes)) if entry.uses_wasi else b"",
+            stderr=heard.all_of(2, of_type(reply, "stderr", bytes)) if entry.uses_wasi else b"",
+            told=heard.told,
             value_bytes=len(packed),
             wall_s=wall_s,
             cpu_s=of_type(reply, "cpu_s", float),

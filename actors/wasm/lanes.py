@@ -16,11 +16,13 @@ import struct
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
+from runvisor.actors.cancellation import Cancellation
 from runvisor.actors.channel.frames import Message
 from runvisor.actors.jail.child import Child, ChildExit
 from runvisor.actors.wasm.agreement import CALM_S, WINDOW_BYTES
@@ -40,6 +42,7 @@ _ENGINE_BYTES: Final = 512 * MiB
 """For the engine itself: compiling, compiled code, frames."""
 LOAD_TIMEOUT_S: Final = 10.0
 """How long an engine may take to map and link native code."""
+_LEAST_WAIT_S: Final = 0.001
 _TIMEVAL: Final = struct.Struct("@ll")
 
 Key = tuple[bytes, str]
@@ -99,8 +102,9 @@ class ModuleInfo:
 class Lane:
     """One socket to the engine, lent to one execution at a time: a context manager that gives itself back."""
 
-    def __init__(self, link: EngineLink, ours: socket.socket, window_fd: int) -> None:
+    def __init__(self, link: EngineLink, ours: socket.socket, window_fd: int, number: int = 0) -> None:
         self._link = link
+        self._number = number
         self._window_fd = window_fd
         self._window: mmap.mmap | None = None
         self._wire = Wire(ours)
@@ -119,13 +123,23 @@ class Lane:
             self._link.note_end()
         self._link.take_back(self, is_usable=not self._is_asking)
 
-    def ask(self, request: Message, timeout_s: float, reply_bytes: int = _REPLY_BYTES) -> Message:
+    def ask(
+        self,
+        request: Message,
+        timeout_s: float,
+        reply_bytes: int = _REPLY_BYTES,
+        *,
+        hear: Callable[[Message], None] | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> Message:
         """Send a request and return its reply.
 
         Args:
             request: Gets its ``id`` here.
             timeout_s: How long the engine may take.
             reply_bytes: The largest reply that makes sense.
+            hear: Takes what the engine says before it answers; None is nothing. What it raises ends the asking.
+            cancellation: Has the engine call the request off.
 
         Raises:
             EngineGone: The engine has ended.
@@ -134,6 +148,26 @@ class Lane:
         """
         number = request["id"] = next(self._ids)
         until = time.monotonic() + timeout_s
+        if cancellation is not None:
+            cancellation.act(partial(self._link.call_off, self._number, number))
+        try:
+            reply = self._exchange(request, timeout_s, until, reply_bytes, hear)
+        finally:
+            if cancellation is not None:
+                cancellation.act(None)
+        if reply.get("id") != number or not self._wire.is_empty:
+            raise ProtocolError("the engine answered what was not asked")
+        self._is_asking = False
+        return reply
+
+    def _exchange(
+        self,
+        request: Message,
+        timeout_s: float,
+        until: float,
+        reply_bytes: int,
+        hear: Callable[[Message], None] | None,
+    ) -> Message:
         if timeout_s != self._wait_s:
             self._wait_at_most(timeout_s)
         self._is_asking = True
@@ -141,16 +175,22 @@ class Lane:
         try:
             self._wire.send(request, until)
             was_asked = True
-            reply = self._wire.receive(until, reply_bytes, self._link.is_calm)
+            reply = self._wire.receive(until, reply_bytes, self._link.is_calm, may_go_on=hear is not None)
         except BlockingIOError:
             raise Unanswered from None
         except OSError as error:
             raise EngineGone(str(error), was_asked=was_asked) from None
+        while hear is not None and reply is not None and "event" in reply:
+            hear(reply)
+            self._wait_at_most(max(_LEAST_WAIT_S, until - time.monotonic()))
+            try:
+                reply = self._wire.receive(until, reply_bytes, may_go_on=True)
+            except BlockingIOError:
+                raise Unanswered from None
+            except OSError as error:
+                raise EngineGone(str(error), was_asked=True) from None
         if reply is None:
             raise EngineGone("the engine closed the lane", was_asked=True)
-        if reply.get("id") != number:
-            raise ProtocolError("the engine answered what was not asked")
-        self._is_asking = False
         return reply
 
     def window(self) -> mmap.mmap:
@@ -202,6 +242,7 @@ class EngineLink:
         self._calm_at = 0.0
         self._suspects: int | None = None
         self._lock = threading.Lock()
+        self._numbers = itertools.count()
         self._idle: list[Lane] = []
         self._reserved_bytes = 0
         self._limit_bytes = 0
@@ -318,6 +359,11 @@ class EngineLink:
         """How many executions were under way when the end was first noticed."""
         return self._suspects or 0
 
+    def call_off(self, lane: int, request: int) -> None:
+        """Have a request that was sent over a lane end as soon as its guest can be stopped."""
+        with contextlib.suppress(OSError), self._lock:
+            self.child.channel.send({"op": "cancel", "lane": lane, "id": request})
+
     def note_end(self) -> None:
         """Note, in an execution that it touches, that the engine has ended or must."""
         with self._lock:
@@ -347,14 +393,15 @@ class EngineLink:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         window = _make_window()
         try:
-            self._send({"op": "lane"}, [theirs.fileno(), window])
+            number = next(self._numbers)
+            self._send({"op": "lane", "lane": number}, [theirs.fileno(), window])
         except EngineGone:
             ours.close()
             os.close(window)
             raise
         finally:
             theirs.close()
-        return Lane(self, ours, window)
+        return Lane(self, ours, window, number)
 
     def _send(self, message: Message, fds: list[int]) -> None:
         try:

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from threading import Condition, Lock
 from types import TracebackType
 from typing import Final
 
+from runvisor.actors.cancellation import Cancellation
 from runvisor.actors.instances import InstancePool
 from runvisor.actors.jail.child import Child
+from runvisor.actors.jail.custody import Custody, Warden
+from runvisor.actors.jail.egress.records import EgressRecord
 from runvisor.actors.jail.spec import JailSpec
 from runvisor.actors.jail.zygote import Zygote
 from runvisor.actors.runtime import PoolSize
@@ -24,7 +27,7 @@ from runvisor.actors.wasm.lanes import EngineLink
 from runvisor.actors.wasm.library import Api, chosen_api
 from runvisor.actors.wasm.native_code import Artifacts, NativeCode
 from runvisor.policies.errors import PoolExhausted
-from runvisor.policies.permissions import MiB
+from runvisor.policies.permissions import MiB, Network, Permissions
 
 _GUEST: Final = "runvisor.actors.wasm.engine"
 _FIRST_BYTES: Final = 512 * MiB
@@ -32,6 +35,18 @@ _ALONE: Final = 2
 """Engines that executions may have to themselves at once, beyond those of the principals."""
 _COMPILERS: Final = 2
 """Modules that may be compiled at once in processes of their own, beyond these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What an engine of its own is made for."""
+
+    permissions: Permissions
+    cancellation: Cancellation
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """What is found under /in."""
+    folder: str = ""
+    """Where the engine process stands, if the grant shows that place."""
 
 
 class Principals:
@@ -53,6 +68,7 @@ class Principals:
             Child.close,
             PoolSize(minimum=1, maximum=size.maximum + _ALONE + _COMPILERS, wait_s=size.wait_s),
         )
+        self._warden = Warden(self._spares, self._zygote, {})
         self._natives = NativeCode(self._spares.lend, artifacts, api)
         self._lock = Lock()
         self._changed = Condition(self._lock)
@@ -87,6 +103,27 @@ class Principals:
             finally:
                 link.close()
 
+    @contextmanager
+    def own_engine(self, errand: Errand) -> Iterator[tuple[EngineLink, Custody]]:
+        """Lend an engine that sees just what a grant shows it, for one execution; it ends with it.
+
+        Its jail never has a network, whatever is granted.
+
+        Raises:
+            PolicyError: What is granted cannot be given here.
+            InvalidPermissions: A granted path does not exist, or leads through a link.
+            DiskLimitExceeded: The granted files do not fit into ``disk_bytes``.
+            PoolExhausted: No engine came free in time.
+            SpawnFailed: No engine can be made.
+        """
+        shown = replace(errand.permissions, network=Network(), memory_bytes=_FIRST_BYTES)
+        with self._warden.take(shown, _no_connection, files=errand.files, folder=errand.folder) as custody:
+            link = EngineLink(custody.child, self._natives)
+            try:
+                yield link, custody
+            finally:
+                link.close()
+
     def close(self) -> None:
         """End every engine and the zygote; closing twice is fine."""
         with self._lock:
@@ -97,6 +134,7 @@ class Principals:
             if kept.users == 0:
                 kept.stack.close()
         self._spares.close()
+        self._warden.close()
         self._zygote.close()
         self._natives.close()
 
@@ -163,6 +201,11 @@ class Principals:
             if kept.users == 0:
                 return self._engines.pop(principal)
         return None
+
+
+def _no_connection(record: EgressRecord) -> None:
+    """An engine has no network: nothing can be recorded of it."""
+    raise AssertionError(record)
 
 
 @dataclass(slots=True, eq=False)

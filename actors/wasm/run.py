@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import wasmtime
 
@@ -11,12 +11,17 @@ from runvisor.actors.channel.frames import Message
 from runvisor.actors.wasm.deadlines import Deadlines
 from runvisor.actors.wasm.engines import AnyStore
 from runvisor.actors.wasm.fastpath import Stopped
+from runvisor.actors.wasm.live_output import LiveOutput
 from runvisor.actors.wasm.modules import CompiledModule
 from runvisor.actors.wasm.profiles import MAX_MEMORY_BYTES, STACK_BYTES, TABLE_ELEMENTS, TABLES
 from runvisor.actors.wasm.wasi import Wasi, World
+from runvisor.actors.wasm.wasi.preopens import grant_files
 from runvisor.policies import errors
 from runvisor.policies.permissions import KiB
 from runvisor.policies.values import Value, pack
+
+if TYPE_CHECKING:
+    from runvisor.actors.wasm.engine import EngineLane
 
 _NO_ROOM: Final = "exceeds memory limits"
 _NO_TABLE_ROOM: Final = "exceeds table limits"
@@ -31,13 +36,23 @@ class Run:
         store: Fresh, without limits yet.
         module: What to run.
         message: The ``run`` request.
+        lane: What takes events on their way to the host.
     """
 
-    __slots__ = ("_deadlines", "_fuel", "_message", "_module", "_store", "_wasi", "_world")
+    __slots__ = ("_deadlines", "_fuel", "_lane", "_live", "_message", "_module", "_store", "_told", "_wasi", "_world")
 
     def __init__(
-        self, deadlines: Deadlines, wasi: Wasi, store: AnyStore, module: CompiledModule, message: Message
+        self,
+        deadlines: Deadlines,
+        wasi: Wasi,
+        store: AnyStore,
+        module: CompiledModule,
+        message: Message,
+        lane: EngineLane,
     ) -> None:
+        self._lane = lane
+        self._live: LiveOutput | None = None
+        self._told = (0, 0)
         self._deadlines = deadlines
         self._wasi = wasi
         self._store = store
@@ -67,6 +82,8 @@ class Run:
             self._deadlines.end(store.token)
             if self._world is not None:
                 self._wasi.leave()
+            if self._live is not None:
+                self._told = self._live.end()
         if self._world is not None:
             self._add_output(self._world, reply)
         if self._fuel is not None:
@@ -90,16 +107,22 @@ class Run:
     def _make_world(self, token: int) -> World:
         message = self._message
         environment = tuple(f"{name}={text}".encode() for name, text in message["environment"].items())
-        return World(token, message["output_bytes"], message["stdin"], environment=environment)
+        arguments = tuple(map(str.encode, message["argv"])) if "argv" in message else (b"main",)
+        world = World(token, message["output_bytes"], message["stdin"], arguments, environment)
+        if message.get("follow"):
+            self._live = LiveOutput(world, self._lane.emit, self._lane.process.flusher)
+        if "files" in message:
+            grant_files(world, message["files"], self._lane.emit)
+        return world
 
     def _add_output(self, world: World, reply: Message) -> None:
-        reply["stdout"], reply["stderr"] = bytes(world.stdout), bytes(world.stderr)
+        reply["stdout"], reply["stderr"] = bytes(world.stdout[self._told[0] :]), bytes(world.stderr[self._told[1] :])
         if self._message["is_command"] and "error" not in reply:
             code = int.from_bytes(reply.pop("results", b"")[:4], "little", signed=True)
             if code:  # returned by main, not by proc_exit
                 reply["error"] = _exited(code).to_wire()
             else:
-                reply["value"] = pack(_document(reply["stdout"]))
+                reply["value"] = pack(_document(bytes(world.stdout)))
 
     def _explain(self, stopped: Stopped) -> errors.RunvisorError | None:
         """Say why it did not return; None if it left with success."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import lru_cache
-from typing import Final
+from functools import lru_cache, partial
+from typing import Any, Final
 
 from runvisor.actors.jail.probe import probe_jail
 from runvisor.actors.jail.standing import engine_layers
@@ -16,20 +16,33 @@ from runvisor.actors.wasm import sysroot
 from runvisor.actors.wasm.artifacts import shared_artifacts
 from runvisor.actors.wasm.c_compiler import CCompiler
 from runvisor.actors.wasm.cpython import execution as cpython
-from runvisor.actors.wasm.executions import Module, ModuleRun, Outcome, on_engine
+from runvisor.actors.wasm.executions import Module, ModuleRun, Outcome, on_engine, on_own_engine
+from runvisor.actors.wasm.folders import needs_files, shown_files
 from runvisor.actors.wasm.gate import Gate
 from runvisor.actors.wasm.library import Api, api_for, untested
-from runvisor.actors.wasm.principals import Principals
+from runvisor.actors.wasm.principals import Errand, Principals
 from runvisor.actors.wasm.record import RecordPrograms, RecordRun, check_memory
-from runvisor.policies.errors import GuestError, InvalidTask, LimitExceeded
+from runvisor.actors.wasm.wasi.guard import Denial
+from runvisor.policies.errors import DiskLimitExceeded, GuestError, InvalidTask, LimitExceeded
+from runvisor.policies.permissions import Filesystem
 from runvisor.policies.records import LANGUAGE, RecordInputs
 from runvisor.policies.result import Isolation, Result, Usage
 from runvisor.policies.task import Task
 from runvisor.policies.trust import Grant
 
-_OWN_LAYERS: Final = ("wasm memory sandbox", "WASI with nothing granted")
+_MEMORY: Final = "wasm memory sandbox"
+_NOTHING: Final = "WASI with nothing granted"
+_GUARDED: Final = "WASI with a guard on every path"
 _ENFORCED: Final = ("memory_bytes", "timeout_s", "output_bytes", "disk_bytes", "processes")
 _NO_COMPILER: Final = f"C needs the compiler in the package ziglang: {sysroot.REMEDY}"
+
+
+OnGuestDenial = Callable[[str, Mapping[str, Any]], None]
+"""Called with the principal and each path operation that was refused, in the thread of the execution."""
+
+
+def _ignore_denial(principal: str, record: Mapping[str, Any]) -> None:
+    """Record nothing."""
 
 
 class WasmRuntime:
@@ -47,6 +60,7 @@ class WasmRuntime:
 
     def __init__(self, size: PoolSize | None = None, api: Api | None = None) -> None:
         size = size or PoolSize()
+        self.on_denial: OnGuestDenial = _ignore_denial
         self._gate = Gate(size)
         self._engines = Principals(size, shared_artifacts(sysroot.cache_folder()), api)
         self._compiler = CCompiler()
@@ -82,7 +96,7 @@ class WasmRuntime:
     def execute(self, task: Task, variant: str, grant: Grant, watch: Watch) -> Result:
         """See `Runtime.execute`. The clock of ``timeout_s`` runs while the guest does, not while it is compiled.
 
-        Output comes in one piece, at the end; a cancellation is honoured when the engine answers.
+        A module's output is passed on as it comes. A cancellation is honoured at the guest's next loop or call.
 
         Raises:
             Cancelled: It was called off while it waited for a place.
@@ -109,14 +123,16 @@ class WasmRuntime:
                 outcome = on_engine(self._engines, grant.principal, run.memory_bytes, run)
                 bytes_in = run.input_bytes
             else:
-                outcome, bytes_in = self._run_module(task, grant, watch.started)
+                outcome, bytes_in = self._run_module(task, grant, watch)
+        except DiskLimitExceeded:  # refused before it began, as by every runtime
+            raise
         except (GuestError, LimitExceeded) as error:
             outcome, bytes_in = Outcome(error=error, was_cold=True), len(task.code)
         finally:
             self._gate.give_back()
-        for stream, data in ((1, outcome.stdout), (2, outcome.stderr)):
-            if data:
-                watch.output(stream, data)
+        for stream, data, told in zip((1, 2), (outcome.stdout, outcome.stderr), outcome.told, strict=True):
+            if len(data) > told:
+                watch.output(stream, data[told:])
         if watch.cancellation.cancelled:
             outcome = replace(outcome, value=None, error=called_off())
         return self._result(task, variant, grant, outcome, queue_s, bytes_in)
@@ -130,7 +146,7 @@ class WasmRuntime:
         self._engines.close()
         self._compiler.close()
 
-    def _run_module(self, task: Task, grant: Grant, on_started: Callable[[], None]) -> tuple[Outcome, int]:
+    def _run_module(self, task: Task, grant: Grant, watch: Watch) -> tuple[Outcome, int]:
         was_compiled = False
         if task.language == "c":
             code = self._compiler.get(task.source, "program")
@@ -143,9 +159,19 @@ class WasmRuntime:
             module = Module.of(task.code, is_text=False)
         else:
             raise InvalidTask("a wasm module is bytes, not text", "code", "pass bytes, or use the language 'wat'")
-        run = ModuleRun(module, task.inputs, grant.permissions, on_started)
-        outcome = on_engine(self._engines, grant.principal, grant.permissions.memory_bytes, run)
+        permissions = grant.permissions
+        run = ModuleRun(module, task.inputs, permissions, watch.started, watch)
+        if needs_files(task, permissions):
+            run.files = shown_files(permissions.filesystem, task.folder)
+            run.on_denial = partial(self._tell_denial, task, grant)
+            errand = Errand(permissions, watch.cancellation, task.files, task.folder)
+            outcome = on_own_engine(self._engines, errand, run)
+        else:
+            outcome = on_engine(self._engines, grant.principal, permissions.memory_bytes, run)
         return (replace(outcome, was_cold=True) if was_compiled else outcome), len(task.code) + run.input_bytes
+
+    def _tell_denial(self, task: Task, grant: Grant, denial: Denial) -> None:
+        self.on_denial(grant.principal, {"label": task.label, **denial.to_message()})
 
     def _run_records(self, task: Task, grant: Grant, on_started: Callable[[], None]) -> tuple[Outcome, int]:
         inputs = RecordInputs.of(task.inputs)
@@ -168,6 +194,7 @@ class WasmRuntime:
                 outcome.was_alone,
                 variant in _WITH_ENVIRONMENT,
                 grant.permissions.instructions is not None,
+                grant.permissions.filesystem != Filesystem(),
             ),
             value=outcome.value,
             stdout=outcome.stdout.decode(errors="replace") if outcome.stdout else "",
@@ -186,6 +213,8 @@ class WasmRuntime:
             runtime=self.name,
             variant=variant,
             language=task.language,
+            files=outcome.files,
+            refused_files=outcome.refused_files,
         )
 
 
@@ -195,12 +224,17 @@ _WITH_ENVIRONMENT: Final = ("module", "cpython")
 
 @lru_cache(maxsize=256)
 def _isolation(
-    principal: str, narrowed: tuple[str, ...], was_alone: bool, has_environment: bool, is_metered: bool
+    principal: str,
+    narrowed: tuple[str, ...],
+    was_alone: bool,
+    has_environment: bool,
+    is_metered: bool,
+    has_files: bool,
 ) -> Isolation:
-    enforced = _ENFORCED + ("env",) * has_environment + ("instructions",) * is_metered
+    enforced = _ENFORCED + ("env",) * has_environment + ("instructions",) * is_metered + ("filesystem",) * has_files
     return Isolation(
         engine="wasmtime",
-        layers=(*_OWN_LAYERS, *engine_layers()),
+        layers=(_MEMORY, _GUARDED if has_files else _NOTHING, *engine_layers()),
         limits_enforced=enforced,
         no_spawn=True,
         accel="jit",

@@ -1,7 +1,7 @@
 """Frames between the host and an engine, for one request at a time: one system call each way when they are small.
 
-The same format as `runvisor.actors.channel.frames`; this reader never looks
-past the frame that it waits for, and needs no buffer between frames.
+The same format as `runvisor.actors.channel.frames`; this reader takes nothing
+past the frame that it waits for, unless it was told that more may follow.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class Wire:
     def __init__(self, sock: socket.socket, *, max_bytes: int = 256 * MiB) -> None:
         self.socket = sock
         self._max_bytes = max_bytes
+        self._rest = b""
         self._pack = msgpack.Packer().pack  # one for all frames: making it costs more than small frames do
 
     def send(self, message: Mapping[str, Any], until: float = _NEVER) -> None:
@@ -77,6 +78,8 @@ class Wire:
         until: float = _NEVER,
         max_bytes: int | None = None,
         stay_awake_while: Callable[[], bool] | None = None,
+        *,
+        may_go_on: bool = False,
     ) -> Message | None:
         """Return the next message, or None at the end of the stream.
 
@@ -85,13 +88,14 @@ class Wire:
             max_bytes: The largest frame accepted; None is the wire's own limit.
             stay_awake_while: Poll for a moment (`AWAKE_S`) before sleeping, for as long
                 as this holds.
+            may_go_on: The peer may send more frames at once; they are kept for the next call.
 
         Raises:
-            ProtocolError: The frame is too large, cut off, followed by more, or not a message.
+            ProtocolError: The frame is too large, cut off, followed by more unasked, or not a message.
             BlockingIOError: The socket's timeout, or ``until``, has passed.
             OSError: The peer is gone.
         """
-        data = self._first(stay_awake_while)
+        data, self._rest = self._rest or self._first(stay_awake_while), b""
         if not data:
             return None
         while len(data) < _LENGTH.size:
@@ -101,8 +105,10 @@ class Wire:
             raise ProtocolError(f"the peer announced a frame of {length} bytes, more than it may")
         missing = _LENGTH.size + length - len(data)
         if missing < 0:
-            raise ProtocolError("the peer spoke before it was asked")
-        if missing:
+            if not may_go_on:
+                raise ProtocolError("the peer spoke before it was asked")
+            data, self._rest = data[:missing], data[missing:]
+        if missing > 0:
             buffer = bytearray(data)
             while missing > 0:
                 chunk = self._more(missing, until)
@@ -110,6 +116,11 @@ class Wire:
                 missing -= len(chunk)
             return decode(memoryview(buffer)[_LENGTH.size :])
         return decode(memoryview(data)[_LENGTH.size :])
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has come beyond what `receive` returned."""
+        return not self._rest
 
     def _first(self, stay_awake_while: Callable[[], bool] | None) -> bytes:
         """Wait for the first bytes of a frame.

@@ -41,7 +41,13 @@ class Arm:
 ARMS: Final = (
     Arm("python", "native", frozenset({"python"}), _PROCESS | {"filesystem", "network"}, has_profiles=True),
     Arm("v8", "isolate", frozenset({"javascript", "typescript"}), _ALWAYS_ENFORCED | {"cpu_s", "network"}),
-    Arm("wasm", "module", frozenset({"wasm", "wat", "c"}), _ALWAYS_ENFORCED | {"instructions", "env"}, in_batches=True),
+    Arm(
+        "wasm",
+        "module",
+        frozenset({"wasm", "wat", "c"}),
+        _ALWAYS_ENFORCED | {"instructions", "env", "filesystem"},
+        in_batches=True,
+    ),
     Arm("ebpf", "record", frozenset({"c-record"}), _ALWAYS_ENFORCED, Trust.VERIFIED),
     Arm("wasm", "record", frozenset({"c-record"}), _ALWAYS_ENFORCED),
     Arm("python", "jit", frozenset({"python"}), _PROCESS | {"filesystem", "network"}, has_profiles=True),

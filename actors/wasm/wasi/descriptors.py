@@ -8,8 +8,8 @@ from typing import Final
 
 from runvisor.actors.wasm.wasi.abi import DIRECTORY_RIGHTS, FILE_RIGHTS, Errno, Failure, Kind, Right
 
-MAX_OPEN: Final = 512
-"""Descriptors of one run; the process that it shares with others has some thousand."""
+MAX_OPEN: Final = 200
+"""Descriptors of one run; its process may have 256, and needs some itself."""
 _FIRST_OWN: Final = 3
 
 

@@ -7,9 +7,9 @@ one beside it that may only be read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from runvisor.policies.globs import PathPattern
 
@@ -38,10 +38,12 @@ class PathGuard:
     Args:
         read: Patterns of what may be read.
         write: Patterns of what may be made, changed, removed and read.
+        scratch: Folders of the sandbox's own where everything may be done; what is granted
+            inside them goes by its own patterns.
         on_denial: Told of each refusal, `MAX_DENIALS` at most.
 
     Example:
-        >>> guard = PathGuard(["/in/**", "/data/*.csv"], ["/out/**"])
+        >>> guard = PathGuard(["/in/**", "/data/*.csv"], [], ["/out"])
         >>> guard.may_read("/data/a.csv"), guard.may_write("/data/a.csv"), guard.may_read("/data/a.txt")
         (True, False, False)
         >>> guard.may_read("/out/x"), guard.may_write("/out/x"), guard.may_enter("/"), guard.may_enter("/etc")
@@ -49,17 +51,18 @@ class PathGuard:
     """
 
     def __init__(
-        self, read: Sequence[str] = (), write: Sequence[str] = (), on_denial: Callable[[Denial], None] | None = None
+        self,
+        read: Sequence[str] = (),
+        write: Sequence[str] = (),
+        scratch: Sequence[str] = (),
+        on_denial: Callable[[Denial], None] | None = None,
     ) -> None:
         self._read = [PathPattern.parse(text) for text in read]
         self._write = [PathPattern.parse(text) for text in write]
+        self._scratch = tuple(scratch)
+        self._bases = tuple({pattern.base for pattern in (*self._read, *self._write)})
         self._on_denial = on_denial
         self._left = MAX_DENIALS
-
-    @classmethod
-    def from_message(cls, message: Mapping[str, Any], on_denial: Callable[[Denial], None]) -> PathGuard:
-        """Read the patterns that the host sent."""
-        return cls(message["read"], message["write"], on_denial)
 
     def may_read(self, path: str) -> bool:
         """Say whether a file may be read."""
@@ -67,7 +70,7 @@ class PathGuard:
 
     def may_write(self, path: str) -> bool:
         """Say whether a file may be made, changed or removed."""
-        return any(_names(pattern, path, whole=False) for pattern in self._write)
+        return self._is_scratch(path) or any(_names(pattern, path, whole=False) for pattern in self._write)
 
     def may_make_folder(self, path: str) -> bool:
         """Say whether a folder may be made or removed: something in it, or it itself, may be written."""
@@ -75,16 +78,22 @@ class PathGuard:
 
     def may_enter(self, path: str) -> bool:
         """Say whether a folder may be opened, listed and passed: it lies on the way to something granted."""
-        for pattern in (*self._read, *self._write):
-            if path in (pattern.base, "/") or pattern.base.startswith(path + "/"):
+        if path in self._scratch or self._is_scratch(path):
+            return True
+        for base in (*self._bases, *self._scratch):
+            if path in (base, "/") or base.startswith(path + "/"):
                 return True
-            if _leads(pattern, path):
-                return True
-        return False
+        return any(_leads(pattern, path) for pattern in (*self._read, *self._write))
 
     def may_see(self, path: str) -> bool:
         """Say whether a name may be shown in a listing, and looked at."""
         return self.may_read(path) or self.may_enter(path)
+
+    def _is_scratch(self, path: str) -> bool:
+        """Say whether a path lies in the scratch, and in nothing that is granted there."""
+        return any(path.startswith(folder + "/") for folder in self._scratch) and not any(
+            path == base or path.startswith(base + "/") for base in self._bases
+        )
 
     def deny(self, operation: str, path: str, reason: str) -> None:
         """Tell of a refusal."""

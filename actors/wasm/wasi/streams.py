@@ -42,4 +42,6 @@ def write_output(world: World, memory: Memory, stream: Stream, buffers: list[tup
             world.overflowed = "stdout" if stream.number == STDOUT else "stderr"
             raise Ended
         total += size
+    if world.on_output is not None and total:
+        world.on_output()
     return total & 0xFFFFFFFF

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -39,6 +39,8 @@ class World:
     """Set by ``proc_exit``."""
     overflowed: str = ""
     """``stdout`` or ``stderr``, if it went over the cap."""
+    on_output: Callable[[], None] | None = None
+    """Called after something was written to stdout or stderr, in the run's thread."""
     stdin_at: int = 0
     table: Table = field(default_factory=Table)
 
@@ -56,8 +58,8 @@ class World:
             raise Ended
 
     def sleep(self, seconds: float) -> None:
-        """Wait."""
-        time.sleep(seconds)
+        """Wait, until it is called off at the latest."""
+        self.deadlines.sleep(self.token, seconds)
 
     def close(self) -> None:
         """Close all that it has open; closing twice is fine."""

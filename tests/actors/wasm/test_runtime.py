@@ -356,15 +356,6 @@ def test_a_cancelled_task_is_said_to_be_and_an_early_word_keeps_it_from_running(
         assert heard.starts == 0
 
 
-def test_output_is_heard_at_the_end_in_one_piece(runtime: WasmRuntime) -> None:
-    heard = Heard()
-    code = f'(module {WRITE} (func (export "_start") (call $put) (call $put)))'
-    grant = Grant("tester", Trust.UNTRUSTED, Permissions())
-    result = runtime.execute(Task(code, "wat"), "module", grant, heard.watch)
-    assert result.stdout == "[1,2][1,2]"
-    assert heard.events == [(1, b"[1,2][1,2]")]
-
-
 def test_small_memory_is_enough_for_a_small_module(wat: Run) -> None:
     assert wat(ADD, [1, 2], memory_bytes=1).unwrap() == 3
     assert wat(f"(memory 1) {ADD}", [1, 2], memory_bytes=64 * KiB).unwrap() == 3

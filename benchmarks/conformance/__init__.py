@@ -1,0 +1,1 @@
+"""Public test suites of what we implement; see README.md here."""

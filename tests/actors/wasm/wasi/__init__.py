@@ -1,0 +1,1 @@
+"""WASI, part by part."""
