@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -120,7 +121,7 @@ def _count(executions: int, runtimes: list[tuple[JailedRuntime, str, str]]) -> C
         len(Path("/proc/self/mounts").read_text().splitlines())
         + sum(len(Path(f"/proc/{pid}/mounts").read_text().splitlines()) for pid in zygotes),
         len(UIDS._used),
-        _entries("/tmp"),
+        _entries(tempfile.gettempdir()),
         _rss_mib(os.getpid()),
         sum(map(_rss_mib, zygotes)),
     )
