@@ -261,10 +261,12 @@ class Permissions:
             name: limit if (mine := getattr(self, name)) is None or _is_more(mine, limit) else mine
             for name, limit in ((name, getattr(ceiling, name)) for name in _LIMITS)
         }
-        kept = {
-            name: tuple(item for item in mine if _covered(name, item, allowed))
-            for name, mine, allowed in _list_pairs(self, ceiling)
-        }
+        lists = list(_list_pairs(self, ceiling))
+        kept = {name: tuple(item for item in mine if _covered(name, item, allowed)) for name, mine, allowed in lists}
+        if all(limits[name] == getattr(self, name) for name in _LIMITS) and all(
+            kept[name] == tuple(mine) for name, mine, _ in lists
+        ):
+            return self  # the common case, and checking new ones takes longer than all else here
         return replace(
             self,
             **limits,

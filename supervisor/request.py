@@ -14,6 +14,7 @@ from runvisor.policies.trust import Trust
 from runvisor.policies.values import Value
 
 AUTO: Final = "auto"
+_NONE_ASKED: Final = Permissions()
 
 
 def make_task(
@@ -36,7 +37,7 @@ def make_task(
         ConfigError: It is malformed, or its language is unknown.
     """
     if not isinstance(permissions, Permissions):
-        permissions = Permissions.from_dict(permissions or {})
+        permissions = Permissions.from_dict(permissions) if permissions else _NONE_ASKED
     folder = ""
     if permissions.filesystem.is_relative:
         folder = str(Path.cwd())
