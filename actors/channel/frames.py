@@ -226,6 +226,14 @@ class FrameSocket:
             buffer += chunk
         return buffer
 
+    def shutdown(self) -> None:
+        """End the stream in both directions, also for a thread that waits for it.
+
+        Raises:
+            OSError: The peer is gone already.
+        """
+        self._socket.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Close the socket; closing twice is fine."""
         self._socket.close()

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -18,6 +15,7 @@ from runvisor.actors.jail.cgroups import PoolGroup, group_name
 from runvisor.actors.jail.child import READY_TIMEOUT_S, Child, process_of
 from runvisor.actors.jail.egress.plan import NetworkPlan
 from runvisor.actors.jail.mounts import SCRATCH, View
+from runvisor.actors.jail.own_process import OwnProcess
 from runvisor.actors.jail.process_limit import ProcessLimit
 from runvisor.actors.jail.spec import CPU_CGROUP, JailSpec
 from runvisor.actors.jail.standing import find_standing, layers_for
@@ -25,7 +23,7 @@ from runvisor.actors.jail.uids import UIDS
 from runvisor.actors.jail.zygote_process import Charter, TreeEnds
 from runvisor.policies.errors import ProtocolError, SpawnFailed, WorkerCrashed
 
-_EXIT_TIMEOUT_S: Final = 5.0
+_MODULE: Final = "runvisor.actors.jail.zygote_process"
 _ENVIRONMENT: Final = {
     "PATH": "/usr/bin:/bin",
     "HOME": "/tmp",
@@ -56,7 +54,7 @@ class Zygote:
 
     def __init__(self, spec: JailSpec) -> None:
         self.spec = spec
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: OwnProcess | None = None
         self._group: PoolGroup | None = None
         self._lock = threading.Lock()
         self._numbers = itertools.count()
@@ -81,7 +79,6 @@ class Zygote:
         )
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._control = FrameSocket(ours)
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed in close()
         trees = self._group.trees if self._group is not None else []
         charter = Charter(
             self.spec,
@@ -90,27 +87,14 @@ class Zygote:
             group=self._group.name if self._group is not None else "",
             trees=tuple(TreeEnds(tree.fd, tree.parent_fd, tree.files, tree.layer) for tree in trees),
         )
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-m", "runvisor.actors.jail.zygote_process", charter.to_json()],
-            pass_fds=[charter.control_fd, *(fd for tree in trees for fd in (tree.fd, tree.parent_fd))],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=self._errors,
-            env=_ENVIRONMENT,
-            cwd="/",
-            start_new_session=True,
-        )
+        fds = [charter.control_fd, *(fd for tree in trees for fd in (tree.fd, tree.parent_fd))]
+        self._process = OwnProcess(_MODULE, [charter.to_json()], fds=fds, environment=_ENVIRONMENT)
         theirs.close()
-        self._control.settimeout(timeout_s)
         try:
-            message = self._control.receive()
-        except (OSError, ProtocolError):
-            message = None
-        self._control.settimeout(None)
-        if message is None or message.get("op") != "ready":
-            reason = (message or {}).get("what") or self._said() or f"no answer in {timeout_s} s"
+            self._process.wait_ready(self._control, f"{self.spec.name} zygote", "jail", timeout_s)
+        except SpawnFailed:
             self.close()
-            raise SpawnFailed(f"the {self.spec.name} zygote did not start: {reason}", "jail")
+            raise
         self._alive = True
         threading.Thread(target=self._read, name=f"zygote-{self.spec.name}", daemon=True).start()
 
@@ -175,7 +159,8 @@ class Zygote:
                 self._alive = False
         done[0].wait(READY_TIMEOUT_S)
         if not done[1]:
-            raise SpawnFailed(f"the {self.spec.name} zygote did not answer", "jail", self._said())
+            said = self._process.last_words() if self._process is not None else ""
+            raise SpawnFailed(f"the {self.spec.name} zygote did not answer", "jail", said)
         child = done[1][0]
         try:
             child.wait_ready()
@@ -200,27 +185,12 @@ class Zygote:
         if process is None:
             return
         self._alive = False
-        with contextlib.suppress(OSError):
-            self._control._socket.shutdown(socket.SHUT_RDWR)
-        try:
-            process.wait(_EXIT_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.end(self._control)
         for child in list(self._children.values()):
             child.close()
         self._control.close()
-        self._errors.close()
         if self._group is not None:
             self._group.close()
-
-    def _said(self) -> str:
-        try:
-            self._errors.seek(0)
-            lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        except ValueError:
-            return ""
-        return lines[-1] if lines else ""
 
     def _read(self) -> None:
         """Sort what the zygote says: children that came, and children that went."""

@@ -7,9 +7,6 @@ import itertools
 import json
 import os
 import socket
-import subprocess
-import sys
-import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +17,7 @@ from runvisor.actors.channel.frames import FrameSocket, Message
 from runvisor.actors.jail.egress.plan import NetworkPlan
 from runvisor.actors.jail.egress.records import EgressLimits, EgressRecord
 from runvisor.actors.jail.egress.resolver import PinnedHosts
+from runvisor.actors.jail.own_process import OwnProcess
 from runvisor.actors.jail.uids import UIDS
 from runvisor.policies.errors import ProtocolError, SpawnFailed, WorkerCrashed
 
@@ -27,6 +25,7 @@ _START_S: Final = 20.0
 _CLOSE_S: Final = 5.0
 _EXIT_S: Final = 5.0
 _MAX_RECORD_BYTES: Final = 1 << 14
+_MODULE: Final = "runvisor.actors.jail.egress.broker"
 _ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
 
 OnRecord = Callable[[EgressRecord], None]
@@ -165,44 +164,23 @@ class _Process:
     def __init__(self, hosts: Mapping[str, str]) -> None:
         self._lock = threading.Lock()
         self._open: dict[int, _Open] = {}
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed in close()
         self._uid = UIDS.take() if os.geteuid() == 0 else 0
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         sink, source = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._control = FrameSocket(ours)
         self._records = FrameSocket(sink, max_bytes=_MAX_RECORD_BYTES)
         fds = (theirs.fileno(), source.fileno())
-        self._process = subprocess.Popen(
-            [
-                sys.executable,
-                "-I",
-                "-m",
-                "runvisor.actors.jail.egress.broker",
-                *map(str, fds),
-                json.dumps({"uid": self._uid, "hosts": dict(hosts)}),
-            ],
-            pass_fds=fds,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=self._errors,
-            env=_ENVIRONMENT,
-            cwd="/",
-            start_new_session=True,
-        )
+        options = json.dumps({"uid": self._uid, "hosts": dict(hosts)})
+        self._process = OwnProcess(_MODULE, [*map(str, fds), options], fds=fds, environment=_ENVIRONMENT)
         self.pid = self._process.pid
         theirs.close()
         source.close()
         self.alive = True
-        self._records.settimeout(_START_S)
         try:
-            message = self._records.receive()
-        except (OSError, ProtocolError):
-            message = None
-        self._records.settimeout(None)
-        if message is None or message.get("op") != "ready":
-            reason = self._said() or f"no answer in {_START_S} s"
+            self._process.wait_ready(self._records, "egress broker", "egress", _START_S)
+        except SpawnFailed:
             self.close()
-            raise SpawnFailed(f"the egress broker did not start: {reason}", "egress")
+            raise
         self._reader = threading.Thread(target=self._read, name="egress-records", daemon=True)
         self._reader.start()
 
@@ -236,26 +214,14 @@ class _Process:
 
     def close(self) -> None:
         self.alive = False
-        with contextlib.suppress(OSError):
-            self._control._socket.shutdown(socket.SHUT_RDWR)
-        try:
-            self._process.wait(_EXIT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._process.end(self._control)
         reader = getattr(self, "_reader", None)
         if reader is not None:
             reader.join(_EXIT_S)
         self._control.close()
         self._records.close()
-        self._errors.close()
         if self._uid:
             UIDS.give_back(self._uid)
-
-    def _said(self) -> str:
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        return lines[-1][:500] if lines else ""
 
     def _read(self) -> None:
         """Hand records to their executions; the broker's word is checked like any stranger's."""
