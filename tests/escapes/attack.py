@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import platform
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -16,8 +17,19 @@ from runvisor.policies.result import Result
 ATTACKS: Final = Path(__file__).parent / "attacks"
 _LANGUAGES: Final = {"py": "python", "js": "javascript"}
 _HEADER: Final = re.compile(r"(?:#|//) ([A-Z]+): (.*)")
+_WITHOUT: Final = re.compile(r"^(?:#|//) WITHOUT ([^:]+): ([^;]+); (.+)$", re.MULTILINE)
 _ERRNO: Final = re.compile(r"\[Errno (\d+)\]")
 _UNITS: Final = {"MiB": MiB}
+
+
+@dataclass(frozen=True, slots=True)
+class Otherwise:
+    """Another ending of an attack, and why it is right."""
+
+    layer: str
+    """The layer that is missing."""
+    ends: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +40,7 @@ class Attack:
         ends: The ending, as `ending_of` spells it.
         finding: Why it is known to end otherwise today; empty if it does not.
         only: The one machine type that it is written for; empty for all.
+        without: Its other endings, where a layer is missing.
     """
 
     name: str
@@ -37,6 +50,11 @@ class Attack:
     permissions: dict[str, Any] = field(default_factory=dict)
     finding: str = ""
     only: str = ""
+    without: tuple[Otherwise, ...] = ()
+
+    def ends_within(self, layers: Collection[str]) -> str:
+        """Return its ending where these layers are in force; the first that is missing and matters decides."""
+        return next((other.ends for other in self.without if other.layer not in layers), self.ends)
 
     @property
     def is_foreign(self) -> bool:
@@ -49,6 +67,8 @@ def own_attacks(folder: str) -> list[Attack]:
 
     The comment at the head of a file says ``ENDS: ending``, and if need be
     ``WITH: permission=value ...``, ``ONLY: machine`` and ``FINDING: reason``.
+    Where it ends otherwise for want of a layer, it says
+    ``WITHOUT layer: ending; why that is right``.
     Python ones are named ``.py.txt``, lest a tool that collects modules runs
     them on the host.
     """
@@ -69,6 +89,7 @@ def _read(path: Path, prelude: str, language: str) -> Attack:
         permissions={"timeout_s": 5.0, **dict(_permission(item) for item in said.get("WITH", "").split())},
         finding=said.get("FINDING", ""),
         only=said.get("ONLY", ""),
+        without=tuple(Otherwise(*found) for found in _WITHOUT.findall(code)),
     )
 
 
@@ -95,7 +116,7 @@ def ending_of(result: Result) -> str:
         lines += result.value.splitlines()
     escaped = next((line for line in lines if line.startswith("ESCAPED")), None)
     if escaped is not None:
-        return f"escaped {escaped[8:]}"
+        return f"escaped {escaped[8:]}".rstrip()
     if result.error is not None:
         return _failure(result.error)
     reasons = list(dict.fromkeys(_reason(line) for line in lines))

@@ -17,7 +17,6 @@ from typing import Any, Final
 from runvisor.actors.jail.child import Child
 from runvisor.actors.jail.custody import Custody
 from runvisor.actors.jail.runtime import JailedRuntime
-from runvisor.actors.jail.standing import Standing, find_standing
 from runvisor.actors.runtime import Watch
 from runvisor.policies.permissions import Permissions
 from runvisor.policies.result import Result
@@ -76,6 +75,11 @@ class Range:
 
         runtime._custody = watched  # type: ignore[method-assign]
 
+    @property
+    def layers(self) -> frozenset[str]:
+        """What is in force around each execution here."""
+        return self.runtime._zygote.layers
+
     def run(self, attack: Attack) -> Aftermath:
         """Run one attack and look at what it did."""
         environment = {**self._canaries.environment(), "SIBLING_PID": str(self._sibling.pid if self._sibling else 2)}
@@ -113,7 +117,7 @@ class Range:
     def execute(self, code: str, language: str, permissions: Permissions) -> Result:
         """Run code as an untrusted task; the port of a listener on the host is in /in/port, where there is one."""
         # JavaScript has no way to read files.
-        shown = language == "python" and find_standing() is not Standing.PLAIN
+        shown = language == "python" and "mount namespace, read-only root" in self.layers
         files = {"port": str(self._canaries.port).encode()} if shown else {}
         task = Task(code, language, None, permissions, Trust.UNTRUSTED, files=files)
         return self.runtime.execute(task, self._variant, Grant("attacker", Trust.UNTRUSTED, permissions), Watch())

@@ -18,16 +18,18 @@ pytestmark = [
 IN_PYTHON: Final = """
 import builtins, gc, os, resource, sys, tempfile, threading
 
+alone = os.getpid() == 1  # without namespaces, where it starts is all that is its own
+
 def marks():
     found = [name for name in os.environ if name.startswith("LEFT")]
     found += [module.__name__ for module in (builtins, sys, os, tempfile) if hasattr(module, "left")]
     found += [name for name in sys.modules if name.startswith("left")]
-    for folder in ("/tmp", "/out", "/in", os.getcwd()):
+    for folder in ("/tmp", "/out", "/in", os.getcwd()) if alone else (os.getcwd(),):
         found += [f"{folder}/{name}" for name in os.listdir(folder) if name not in ("port", "CHECKOUT")]
     found += [place for place in sys.path if "left" in place]
     found += [str(hook) for hook in gc.callbacks if "left" in repr(hook)]
     found += ["umask"] * (os.umask(0o77) != 0o22) + ["limit"] * (resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 100)
-    found += [number for number in os.listdir("/proc") if number.isdigit() and number != "1"]
+    found += [number for number in os.listdir("/proc") if number.isdigit() and number != "1"] if alone else []
     return found
 
 found = marks()
@@ -39,7 +41,7 @@ sys.path.insert(0, "/tmp/left")
 def left(*ignored):
     pass
 gc.callbacks.append(left)
-for folder in ("/tmp", "/out", *sys.path, os.path.dirname(os.__file__)):
+for folder in ("/tmp", "/out", ".", *sys.path, os.path.dirname(os.__file__)):
     try:
         os.makedirs(folder, exist_ok=True)
         open(f"{folder}/left.py", "w").close()

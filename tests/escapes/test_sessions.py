@@ -61,7 +61,7 @@ os.environ["LEFT"] = "SECRET"
 builtins.left = sys.left = "SECRET"
 sys.modules["left"] = sys
 os.__dict__["left"] = "SECRET"
-for folder in ("/tmp", "/out"):
+for folder in ("/tmp", "/out") if os.getpid() == 1 else (".",):
     open(f"{folder}/left", "w").write("SECRET")
 threading.Thread(target=lambda: time.sleep(60), daemon=True, name="SECRET").start()
 os.umask(0)
@@ -73,9 +73,11 @@ import builtins, gc, os, sys, threading
 found = [name for name in ("LEFT",) if name in os.environ]
 found += [str(thing) for thing in (builtins, sys, os) if hasattr(thing, "left")]
 found += [name for name in ("left",) if name in sys.modules]
-found += [name for name in os.listdir("/tmp") + os.listdir("/out") if name != "CHECKOUT"]
+alone = os.getpid() == 1
+folders = ("/tmp", "/out") if alone else (".",)
+found += [name for folder in folders for name in os.listdir(folder) if name != "CHECKOUT"]
 found += [thread.name for thread in threading.enumerate() if "SECRET" in thread.name]
-found += [number for number in os.listdir("/proc") if number.isdigit() and number != "1"]
+found += [number for number in os.listdir("/proc") if number.isdigit() and number != "1"] if alone else []
 found + [sys.getrecursionlimit() == 5000] * (sys.getrecursionlimit() == 5000)
 """
     with opened(python_range, "python", "one") as one, opened(python_range, "python", "two") as two:

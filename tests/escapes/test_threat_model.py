@@ -11,9 +11,9 @@ from tests.escapes.attack import ATTACKS, name_of, own_attacks
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "security.md").read_text()
 
 
-def rows() -> list[list[str]]:
+def rows(text: str = PAGE) -> list[list[str]]:
     return [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line.startswith("| ")
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")
     ]
 
 
@@ -25,6 +25,16 @@ def test_every_attack_that_is_named_exists() -> None:
     files = {name_of(path) for path in ATTACKS.glob("*/*")} | {path.name for path in Path(__file__).parent.glob("*.py")}
     named = {name for row in rows() for name in re.findall(r"`([a-z0-9_.]+)`", row[-1])}
     assert named - files == set()
+
+
+def test_every_ending_for_want_of_a_layer_is_listed_and_no_other() -> None:
+    attacks = (*own_attacks("py"), *own_attacks("js"))
+    wanted = [
+        [f"`{attack.name}`", other.layer, other.ends, other.why] for attack in attacks for other in attack.without
+    ]
+    assert {other.layer for attack in attacks for other in attack.without} <= set(ALL_LAYERS)
+    table = PAGE.partition("## Where a layer is missing")[2].partition("\n## ")[0]
+    assert [row for row in rows(table) if row[0].startswith("`")] == wanted
 
 
 def test_every_attack_has_one_expected_ending() -> None:
