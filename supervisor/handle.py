@@ -25,10 +25,11 @@ from runvisor.actors.channel.unix import UnixChannel
 from runvisor.actors.runtime import Load
 from runvisor.policies.batches import Ending, endings_of
 from runvisor.policies.errors import Cancelled, ProtocolError, RunvisorError, SpawnFailed, WorkerCrashed
+from runvisor.policies.javascript.fitness import ARM, RIVAL, quickjs_fitness
 from runvisor.policies.numeric.fitness import numeric_fitness
 from runvisor.policies.permissions import Permissions
 from runvisor.policies.result import Result, Usage
-from runvisor.policies.scheduling.arms import ARMS, Arm, unfit_for_profile
+from runvisor.policies.scheduling.arms import ARMS, Arm, split_eligible, unfit_for_profile
 from runvisor.policies.scheduling.decision import Decision
 from runvisor.policies.scheduling.selection import choose, family_of
 from runvisor.policies.scheduling.snapshot import Outcome, Snapshot
@@ -110,7 +111,9 @@ class Handle:
             WorkerError: Our side failed; a task that had not started was tried again once.
         """
         call = call or Call()
-        decision, runtime, variant, pool = self._place(task, on_excess, language_reason, ARMS)
+        decision, runtime, variant, pool = self._place(
+            task, on_excess, language_reason, ARMS, is_followed=on_event is not None
+        )
         request = {
             "op": "execute",
             "authority": self._authority,
@@ -241,7 +244,13 @@ class Handle:
         self._snapshot = Snapshot.from_wire(given["snapshot"])
 
     def _place(
-        self, task: Task, on_excess: OnExcess, language_reason: str, arms: Sequence[Arm]
+        self,
+        task: Task,
+        on_excess: OnExcess,
+        language_reason: str,
+        arms: Sequence[Arm],
+        *,
+        is_followed: bool = False,
     ) -> tuple[Decision, str, str, _Pool]:
         """Choose an arm for a task: its decision, runtime, variant and pool."""
         self.renew()
@@ -254,7 +263,7 @@ class Handle:
             on_excess=on_excess,
         )
         while True:
-            decision = self._decide(task, grant, language_reason, arms)
+            decision = self._decide(task, grant, language_reason, arms, is_followed=is_followed)
             runtime, _, variant = decision.arm.partition("/")
             try:
                 return decision, runtime, variant, self._pool(runtime)
@@ -262,9 +271,11 @@ class Handle:
                 # Found out now rather than by the probe: the arm is struck out, and the next one chosen.
                 self._unavailable = {**self._unavailable, runtime: str(error)}
 
-    def _decide(self, task: Task, grant: Grant, language_reason: str, arms: Sequence[Arm]) -> Decision:
+    def _decide(
+        self, task: Task, grant: Grant, language_reason: str, arms: Sequence[Arm], *, is_followed: bool
+    ) -> Decision:
         loads = {name: pool.load for name, pool in list(self._pools.items())}
-        unfit, found = numeric_fitness(task.source) if task.language == "python" else ({}, "")
+        unfit, found = self._fitness(task, grant, arms, is_followed=is_followed)
         return choose(
             task.language,
             family_of(task.language, task.code),
@@ -279,6 +290,18 @@ class Handle:
             language_reason=language_reason,
             found=found,
         )
+
+    def _fitness(
+        self, task: Task, grant: Grant, arms: Sequence[Arm], *, is_followed: bool
+    ) -> tuple[Mapping[str, str], str]:
+        """Return the arms that the code itself rules out, and what was found in it."""
+        if task.language == "python":
+            return numeric_fitness(task.source)
+        if task.language == "javascript" and ARM not in self._unavailable:
+            rivals = [arm for arm in arms if arm.name == RIVAL]
+            is_alone = not split_eligible(rivals, task.language, grant, self._unavailable)[0]
+            return quickjs_fitness(task.source, is_alone=is_alone, is_followed=is_followed)
+        return {}, ""
 
     def _pool(self, runtime: str) -> _Pool:
         """Return the pool of a runtime, asking the supervisor for it the first time."""

@@ -18,15 +18,10 @@ from runvisor.actors.v8.fetch import Answer
 from runvisor.actors.v8.isolate import Buffer, Ending, Failure
 from runvisor.actors.v8.shared import SharedBuffer
 from runvisor.policies.errors import UnserializableValue
+from runvisor.policies.javascript import forms
 
 _FILENAME: Final = "task.js"
 _REQUEST_POLL_MS: Final = 5.0
-_MAIN_BINDING: Final = re.compile(r"^(const|let)(\s+main\s*=)", re.MULTILINE)
-_MAIN_CALL: Final = re.compile(r"^(?!\s*(?:async\s+)?function\b)[^\n]*?(?<![\w.$])main\s*\(", re.MULTILINE)
-_COMMONJS: Final = re.compile(r"\bmodule\.exports\b|\bexports\.[\w$]|(?<![\w.$])require\s*\(")
-_MODULE: Final = re.compile(r"(?<![\w.$])(?:import|export|await)\b")
-# As a script these parse, and mean something else: a call of a function named await, or an import that fails.
-_SURELY_MODULE: Final = re.compile(r"(?<![\w.$])(?:await\s*[(\[`+\-/]|import\s*\()")
 # What a cell may hold that has to be changed before it can run a second time, or be waited for.
 _CHANGED_IN_CELLS: Final = re.compile(r"(?<![\w.$])(?:let|const|class|using|import|export|await)\b")
 
@@ -91,13 +86,13 @@ class Evaluation:
         """Say how the code is to be run; a ``program`` is parsed and changed first, which costs some milliseconds."""
         if self._session:
             return "program" if _CHANGED_IN_CELLS.search(code) else "cell"
-        if _SURELY_MODULE.search(code):
+        if forms.is_surely_module(code):
             return "program"
-        return "commonjs" if _COMMONJS.search(code) else "script"
+        return "commonjs" if forms.is_commonjs(code) else "script"
 
     @staticmethod
     def _may_be_module(report: dict[str, Any], code: str) -> bool:
-        return places.is_unparsed(report["outcome"], _FILENAME) and bool(_MODULE.search(code))
+        return places.is_unparsed(report["outcome"], _FILENAME) and forms.may_be_module(code)
 
     def rest(self, channel: FrameSocket) -> bool:
         """Let timers and requests of earlier cells go on until a frame comes; False at the end of the session."""
@@ -164,7 +159,7 @@ class Evaluation:
         text, leaves = ("", []) if is_text else inputs.to_text(decoded, bridge.token)
         flags = {
             "isText": is_text,
-            "callsMain": bool(_MAIN_CALL.search(code)),
+            "callsMain": forms.calls_main(code),
             "kind": kind,
             "session": self._session,
             "revive": bridge.token in text,
@@ -173,7 +168,7 @@ class Evaluation:
         for leaf in leaves:
             leaf.place(bridge)
         if kind != "program":
-            code = _visible_main(code) + f"\n//# sourceURL={_FILENAME}"
+            code = forms.visible_main(code) + f"\n//# sourceURL={_FILENAME}"
         flags_text = json.dumps(flags)
         flags_data = flags_text.encode() + b" " * (len(flags_text) % 2)
         code_data, code_units, code_wide = _POSTED if bridge.post(Slot.CODE, code) else _units(code)
@@ -258,11 +253,6 @@ class Evaluation:
 def memory_exhausted() -> dict[str, Any]:
     """Return the reply of a task that has no more memory."""
     return _error("MemoryLimitExceeded", "the heap of the isolate is full", "", "")
-
-
-def _visible_main(code: str) -> str:
-    """Let ``const main = ...`` be found as ``function main`` is, without moving a column."""
-    return _MAIN_BINDING.sub(lambda match: "var".ljust(len(match[1])) + match[2], code, count=1)
 
 
 def _units(text: str) -> tuple[bytes, int, bool]:

@@ -13,14 +13,15 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgpack
 
-from runvisor.actors.v8.bridge import Bridge, Entry
-from runvisor.actors.v8.isolate import Buffer
 from runvisor.actors.v8.shared import SharedBuffer
 from runvisor.policies.values import to_json, unpack
+
+if TYPE_CHECKING:
+    from runvisor.actors.v8.bridge import Bridge
 
 ARRAY_EXTENSION: Final = 1
 INTEGER_EXTENSION: Final = 2
@@ -65,6 +66,9 @@ class Leaf:
 
     def place(self, bridge: Bridge) -> None:
         """Give the isolate a buffer with these bytes."""
+        from runvisor.actors.v8.bridge import Entry  # other engines read this module too, and have no V8
+        from runvisor.actors.v8.isolate import Buffer
+
         shared = self.data if isinstance(self.data, SharedBuffer) else None
         size = shared.nbytes if shared else len(self.data)  # type: ignore[arg-type]
         buffer = bridge.call(Entry.RESERVE, size, shared is not None)

@@ -48,7 +48,7 @@ from runvisor.actors.wasm.live_output import Flusher
 from runvisor.actors.wasm.modules import CompiledModule, ModuleCache, link_module, map_component, map_native
 from runvisor.actors.wasm.operations import arms, define_imports, operations_on
 from runvisor.actors.wasm.precompile import precompile
-from runvisor.actors.wasm.profiles import STACK_BYTES
+from runvisor.actors.wasm.profiles import MAX_STACK_BYTES
 from runvisor.actors.wasm.publicpath import TICK_S
 from runvisor.actors.wasm.run import Run
 from runvisor.actors.wasm.sessions import RecordSession, Window
@@ -57,7 +57,7 @@ from runvisor.actors.wasm.wire import Wire
 from runvisor.policies.errors import ProtocolError, RunvisorError
 from runvisor.policies.permissions import MiB
 
-_THREAD_STACK_BYTES: Final = STACK_BYTES + 1 * MiB
+_THREAD_STACK_BYTES: Final = MAX_STACK_BYTES + 1 * MiB
 """Of each lane: what guest code may use, and room for the engine around it."""
 _NATIVE_WAIT_S: Final = 5.0
 """How long a lane waits for native code that is on its way; it was sent before the request."""

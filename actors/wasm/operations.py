@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Operation = Callable[["EngineLane", Message], Message]
 
-ARMS: Final[tuple[str, ...]] = ("runvisor.actors.wasm.cpython.tasks",)
+ARMS: Final[tuple[str, ...]] = ("runvisor.actors.wasm.cpython.tasks", "runvisor.actors.wasm.javascript.guest")
 """Dotted names of the arms' modules."""
 
 

@@ -80,6 +80,8 @@ class Profile:
     """Room for an instance's own record: its globals, exports and functions."""
     keep_bytes: int = 64 * KiB
     """Of each freed memory, so much is restored in place instead of given back to the kernel."""
+    stack_bytes: int = STACK_BYTES
+    """The call stack of guest code."""
 
     def fingerprint(self) -> str:
         """Name all that decides whether native code made for this profile may run here."""
@@ -101,7 +103,12 @@ class Profile:
         config.consume_fuel = self.counts_instructions
         config.wasm_memory64 = self.is_wide
         config.wasm_component_model = self.has_components
-        config.max_wasm_stack = STACK_BYTES
+        if self.stack_bytes > STACK_BYTES:
+            from wasmtime import _ffi as ffi
+
+            # Must be larger, although nothing here runs on such a stack.
+            ffi.wasmtime_config_async_stack_size_set(config.ptr(), self.stack_bytes + STACK_BYTES)
+        config.max_wasm_stack = self.stack_bytes
         config.parallel_compilation = False
 
 
@@ -127,9 +134,12 @@ PROFILES: Final = {
         _components("component-metered", counts_instructions=True),
         _components("cpython"),
         _components("cpython-metered", counts_instructions=True),
+        Profile("quickjs", keep_bytes=1792 * KiB, stack_bytes=16 * MiB),
+        Profile("quickjs-metered", counts_instructions=True, keep_bytes=1792 * KiB, stack_bytes=16 * MiB),
     )
 }
 """Every profile there is; one for images is added here."""
+MAX_STACK_BYTES: Final = max(profile.stack_bytes for profile in PROFILES.values())
 
 
 @cache

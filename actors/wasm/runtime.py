@@ -19,6 +19,7 @@ from runvisor.actors.wasm.cpython import execution as cpython
 from runvisor.actors.wasm.executions import Module, ModuleRun, Outcome, on_engine, on_own_engine
 from runvisor.actors.wasm.folders import needs_files, shown_files
 from runvisor.actors.wasm.gate import Gate
+from runvisor.actors.wasm.javascript import work as javascript
 from runvisor.actors.wasm.library import Api, api_for, untested
 from runvisor.actors.wasm.principals import Errand, Principals
 from runvisor.actors.wasm.record import RecordPrograms, RecordRun, check_memory
@@ -49,7 +50,8 @@ class WasmRuntime:
     """Fresh stores in engine processes that no two principals share.
 
     ``wasm/module`` runs the languages ``wasm``, ``wat`` and ``c``; ``wasm/record``
-    runs ``c-record``, and ``wasm/cpython`` runs ``python``.
+    runs ``c-record``, ``wasm/cpython`` runs ``python``, and ``wasm/quickjs`` runs
+    ``javascript``; the last two where their images were built.
 
     Args:
         size: ``maximum`` bounds the executions at once.
@@ -81,6 +83,7 @@ class WasmRuntime:
             for variant, why in (
                 ("record", None if sysroot.find_ziglang() else _NO_COMPILER),
                 ("cpython", untested(found) if api_for(found) == "public" else cpython.unavailable()),
+                ("quickjs", untested(found) if api_for(found) == "public" else javascript.unavailable()),
             )
             if why
         )
@@ -122,6 +125,8 @@ class WasmRuntime:
                 run = cpython.PythonRun(task, grant.permissions, watch.started)
                 outcome = on_engine(self._engines, grant.principal, run.memory_bytes, run)
                 bytes_in = run.input_bytes
+            elif variant == "quickjs":
+                outcome, bytes_in = self._run_javascript(task, grant, watch.started)
             else:
                 outcome, bytes_in = self._run_module(task, grant, watch)
         except DiskLimitExceeded:  # refused before it began, as by every runtime
@@ -173,6 +178,11 @@ class WasmRuntime:
     def _tell_denial(self, task: Task, grant: Grant, denial: Denial) -> None:
         self.on_denial(grant.principal, {"label": task.label, **denial.to_message()})
 
+    def _run_javascript(self, task: Task, grant: Grant, on_started: Callable[[], None]) -> tuple[Outcome, int]:
+        run = javascript.JavaScriptRun(task.source, task.inputs, grant.permissions, on_started)
+        outcome = on_engine(self._engines, grant.principal, grant.permissions.memory_bytes, run)
+        return outcome, len(task.code) + run.input_bytes
+
     def _run_records(self, task: Task, grant: Grant, on_started: Callable[[], None]) -> tuple[Outcome, int]:
         inputs = RecordInputs.of(task.inputs)
         program, unit = self._programs.parse(task.source, inputs.records.dtype)
@@ -218,7 +228,12 @@ class WasmRuntime:
         )
 
 
-_LANGUAGES: Final = {"module": ("wasm", "wat", "c"), "record": (LANGUAGE,), "cpython": ("python",)}
+_LANGUAGES: Final = {
+    "module": ("wasm", "wat", "c"),
+    "record": (LANGUAGE,),
+    "cpython": ("python",),
+    "quickjs": ("javascript",),
+}
 _WITH_ENVIRONMENT: Final = ("module", "cpython")
 
 

@@ -51,6 +51,7 @@ ARMS: Final = (
     Arm("ebpf", "record", frozenset({"c-record"}), _ALWAYS_ENFORCED, Trust.VERIFIED),
     Arm("wasm", "record", frozenset({"c-record"}), _ALWAYS_ENFORCED),
     Arm("python", "jit", frozenset({"python"}), _PROCESS | {"filesystem", "network"}, has_profiles=True),
+    Arm("wasm", "quickjs", frozenset({"javascript"}), _ALWAYS_ENFORCED | {"instructions"}),
 )
 """The arms that ship with runvisor, in order of preference at equal score."""
 

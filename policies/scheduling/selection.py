@@ -72,7 +72,7 @@ def choose(
         >>> from runvisor.policies.scheduling.baselines.preference import PreferenceScheduler
         >>> from runvisor.policies.trust import Trust
         >>> grant = Grant("p", Trust.UNTRUSTED, Permissions())
-        >>> choose("javascript", "javascript:s", grant, ARMS, unavailable={}, loads={},
+        >>> choose("typescript", "typescript:s", grant, ARMS, unavailable={}, loads={},
         ...        scheduler=PreferenceScheduler(), now=0.0, draws=()).explain()
         'Chose v8/isolate, the only arm that may run this task.'
     """

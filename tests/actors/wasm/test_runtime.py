@@ -316,7 +316,7 @@ def test_without_its_compiler_c_is_refused_with_the_remedy(
     with pytest.raises(errors.ConfigError) as caught:
         run_on(runtime, Task("int run(void) { return 0; } /* never seen */", "c"))
     assert "runvisor[compilers]" in caught.value.remedy
-    assert dict(runtime.probe().unavailable_variants).keys() == {"record"}
+    assert "record" in dict(runtime.probe().unavailable_variants)
 
 
 def test_a_full_runtime_makes_callers_wait_and_then_says_so() -> None:

@@ -28,7 +28,8 @@ _PARTS: Final = {"inspect": "parts", "text": "parts", "events": "parts", "data":
 def version() -> str:
     """See `Recipe.version`."""
     sources = [
-        hashlib.sha256(text.encode()).hexdigest() for text in (driver(), _own("startup.py"), _own("LICENSES.md"))
+        hashlib.sha256(text.encode()).hexdigest()
+        for text in (driver(), parts(), _own("startup.py"), _own("LICENSES.md"))
     ]
     return "\n".join([str(_RECIPE), PACKAGE, VERSION, INTEGRITY, *sources])
 
@@ -40,7 +41,7 @@ def build(work: Path, tell: Tell) -> Built:
     tell(f"fetching {PACKAGE} {VERSION}", 0.05)
     files = npm.fetch(PACKAGE, VERSION, INTEGRITY, work)
     tell("starting the interpreter", 0.4)
-    module, facts = start(files[FILE], driver())
+    module, facts = start(files[FILE], driver(), parts())
     tell("writing the image", 0.95)
     notice = _own("LICENSES.md").replace("@PACKAGE-LICENSE@", files["LICENSE"].decode().strip())
     return Built({FILE: module, "LICENSES.md": notice.encode()}, facts)
@@ -50,9 +51,14 @@ def driver() -> str:
     """Return the driver's source: a function of the host's function, that returns what the host calls."""
     v8 = importlib.resources.files("runvisor.actors.v8")
     shared = "".join(v8.joinpath("driver", f"{name}.js").read_text() for name in _DRIVER)
-    parts = ",\n".join(f"{name}: {v8.joinpath(place, f'{name}.js').read_text()}" for name, place in _PARTS.items())
-    body = f"{_own('prelude.js')}{shared}const PARTS = {{ __proto__: null,\n{parts} }};\n{_own('entry.js')}"
-    return f"((host) => {{\n{body}}})"
+    return f"((host) => {{\n{_own('prelude.js')}{shared}{_own('entry.js')}}})"
+
+
+def parts() -> str:
+    """Return the source of the parts: an object of what makes each."""
+    v8 = importlib.resources.files("runvisor.actors.v8")
+    made = ",\n".join(f"{name}: {v8.joinpath(place, f'{name}.js').read_text()}" for name, place in _PARTS.items())
+    return f"({{ __proto__: null,\n{made} }})"
 
 
 def _own(name: str) -> str:

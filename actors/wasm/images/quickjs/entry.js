@@ -1,20 +1,24 @@
-// After the V8 driver's own files: loads the parts, and gives the host its functions, in the order
-// of `Entry` in actors/wasm/javascript/layout.py.
+// After the V8 driver's own files: the host's functions, in the order
+// of `ENTRIES` in startup.py.
 const internals = {
   __proto__: null,
   ask, CALL, part, now, define, fail, typedArray, copyFrom, timerId,
 };
-const load = (name, names, make) => {
-  parts[name] = make(internals);
-  for (let i = 0; i < names.length; i++) define(globalThis, names[i], parts[name][names[i]]);
+/** Load the parts. They come after all else: what every task touches lies close together then. */
+const install = (sources) => {
+  const load = (name, names) => {
+    parts[name] = sources[name](internals);
+    for (let i = 0; i < names.length; i++) define(globalThis, names[i], parts[name][names[i]]);
+  };
+  load("inspect", []);
+  load("text", ["TextEncoder", "TextDecoder", "atob", "btoa", "DOMException"]);
+  load("events", ["Event", "CustomEvent", "EventTarget", "AbortController", "AbortSignal"]);
+  load("data", ["structuredClone"]);
+  load("url", ["URL", "URLSearchParams"]);
+  deleteProperty(globalThis, "__core-js_shared__");
 };
-load("inspect", [], PARTS.inspect);
-load("text", ["TextEncoder", "TextDecoder", "atob", "btoa", "DOMException"], PARTS.text);
-load("events", ["Event", "CustomEvent", "EventTarget", "AbortController", "AbortSignal"], PARTS.events);
-load("data", ["structuredClone"], PARTS.data);
-load("url", ["URL", "URLSearchParams"], PARTS.url);
 define(globalThis, "self", globalThis);
-for (const name of ["performance", "navigator", "gc", "bjson", "os", "std", "print", "scriptArgs", "queueMicrotask2"]) deleteProperty(globalThis, name);
+deleteProperty(globalThis, "performance"); // its clock began when the image was made
 
 /** Take the inputs: JSON text, and the key that marks what JSON cannot say, or "". */
 const begin = (text, key) => {
@@ -32,6 +36,7 @@ const addBuffer = (buffer) => {
 /** Take the value of a script. `wrapped`: it is the promise of an object that holds the value. */
 const finishScript = (value, callsMain, wrapped) => {
   turn = 1;
+  outcome = null; // of an attempt before
   try {
     if (wrapped) {
       apply(promiseThen, value, [(box) => finishScript(box.value, callsMain, false), fail]);
@@ -43,6 +48,7 @@ const finishScript = (value, callsMain, wrapped) => {
 /** Take the promise of a module's namespace. */
 const finishModule = (promise, callsMain) => {
   turn = 1;
+  outcome = null;
   apply(promiseThen, promise, [(exported) => {
     try {
       const whole = exported.default;
@@ -54,23 +60,20 @@ const finishModule = (promise, callsMain) => {
     }
   }, fail]);
 };
-/** The report as JSON text; "" while there is none: then in how many ms to call `tick`, or -1, as text. */
+/** The report as JSON text. While there is none: in how many ms to call `tick`, or "" when nothing will ever come. */
 const tell = () => {
   if (outcome === null && held !== null) {
-    token = newToken();
-    settle(held.value);
-    held = null;
+    const { value } = held;
+    if (typeof value === "bigint" || (typeof value === "object" && value !== null)) token = newToken();
+    settle(value);
   }
-  if (outcome === null || (restful && heldTimers > 0)) {
-    return alarmAt === 0 || (outcome === null && heldTimers === 0 && alarmAt === 0) ? (outcome === null ? "-1" : outcome) : StringOf(alarmAt - now());
-  }
-  return outcome;
+  const waits = outcome === null ? alarmAt !== 0 : restful && heldTimers > 0;
+  if (waits) return StringOf(max(0, alarmAt - now()));
+  return outcome === null ? "" : `{"token":"${token}","outcome":${outcome}}`;
 };
-const tokenNow = () => token;
-const leaf = (index) => outbound[index].buffer;
-const setBegan = () => {
-  began = dateNow();
-};
+/** The next buffer of the value. */
+let leaves = 0;
+const leaf = () => outbound[leaves++].buffer;
 define2(globalThis, "inputs", null);
 stepping = true; // the host looks for the report itself
-return [begin, addBuffer, finishScript, finishModule, fail, tell, tick, leaf, tokenNow];
+return [begin, addBuffer, finishScript, finishModule, fail, tell, tick, leaf, install];

@@ -6,14 +6,13 @@ const { apply, defineProperty, deleteProperty, getOwnPropertyDescriptor, ownKeys
 const { create, getPrototypeOf } = Object;
 const { stringify, parse } = JSON;
 const { isArray } = Array;
-const { min, random } = Math;
+const { max, min, random } = Math;
 const dateNow = Date.now;
 const StringOf = String, NumberOf = Number, ErrorOf = Error, TypeErrorOf = TypeError, SyntaxErrorOf = SyntaxError;
 const PromiseOf = Promise, BigIntOf = BigInt, BufferOf = ArrayBuffer, Bytes = Uint8Array;
 const indirectEval = eval;
+const charCodeAt = String.prototype.charCodeAt;
 const promiseThen = Promise.prototype.then;
-const textSlice = String.prototype.slice;
-const numberText = Number.prototype.toString;
 const getter = (object, name) => getOwnPropertyDescriptor(object, name).get;
 const typedArray = getPrototypeOf(Uint8Array.prototype);
 const subarray = typedArray.subarray;
@@ -22,7 +21,7 @@ const MemoryOf = null; // buffers of the inputs are copied
 
 // The key that stands in JSON for what JSON cannot say: the host's for the inputs, then one of ours.
 let token = "";
-const newToken = () => "rv" + apply(textSlice, apply(numberText, random(), [36]), [2]) + apply(textSlice, apply(numberText, random(), [36]), [2]);
+const newToken = () => "rv" + StringOf((random() * 0x3fffffff) | 0) + "." + StringOf((random() * 0x3fffffff) | 0);
 
 // The V8 driver asks its process by numbers; here almost all is answered on this side.
 const CALL = {
@@ -39,7 +38,7 @@ let alarmAt = 0, heldTimers = 0;
 const ask = (call, a, b) => {
   switch (call) {
     case CALL.write:
-      host(a, pendingText);
+      host((a === 2 ? "2" : "1") + pendingText);
       pendingText = "";
       return 0;
     case CALL.clock:
