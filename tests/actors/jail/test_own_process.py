@@ -31,9 +31,9 @@ def started(*arguments: str) -> Iterator[tuple[OwnProcess, FrameSocket]]:
 
 
 def test_one_that_fails_is_reported_with_its_last_words() -> None:
-    with started("/no/such/file") as (process, control):
-        with pytest.raises(SpawnFailed, match=r"the helper did not start: .*No such file"):
-            process.wait_ready(control, "helper", "here", 20.0)
+    said = r"the helper did not start: .*No such file"
+    with started("/no/such/file") as (process, control), pytest.raises(SpawnFailed, match=said):
+        process.wait_ready(control, "helper", "here", 20.0)
     assert process.last_words() == ""
 
 
