@@ -150,6 +150,9 @@ class Permissions:
     """Environment variables it sees."""
     tools: tuple[str, ...] = ()
     """Names of the tools it may call."""
+    deterministic: bool = False
+    """Nothing that differs from run to run: a fixed clock, seeded randomness, NaNs of one kind. The same
+    program with the same inputs then gives the same bits and the same count of instructions."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.filesystem, Filesystem) or not isinstance(self.network, Network):
@@ -161,6 +164,8 @@ class Permissions:
         if not isinstance(self.env, Mapping):
             raise InvalidPermissions("env is no mapping of names to text", "env")
         object.__setattr__(self, "env", dict(self.env))
+        if not isinstance(self.deterministic, bool):
+            raise InvalidPermissions(f"{_shown(self.deterministic)} is neither true nor false", "deterministic")
         for name in ("memory_bytes", "output_bytes", "disk_bytes"):
             self._check_number(name, int, minimum=1)
         self._check_number("processes", int, minimum=0)
@@ -241,6 +246,8 @@ class Permissions:
             for name in _LIMITS
             if _is_more(mine := getattr(self, name), limit := getattr(ceiling, name))
         ]
+        if ceiling.deterministic and not self.deterministic:
+            excess.append("deterministic: clocks and randomness not allowed")
         for name, mine, allowed in _list_pairs(self, ceiling):
             missing = [item for item in mine if not _covered(name, item, allowed)]
             if missing:
@@ -263,8 +270,11 @@ class Permissions:
         }
         lists = list(_list_pairs(self, ceiling))
         kept = {name: tuple(item for item in mine if _covered(name, item, allowed)) for name, mine, allowed in lists}
-        if all(limits[name] == getattr(self, name) for name in _LIMITS) and all(
-            kept[name] == tuple(mine) for name, mine, _ in lists
+        is_deterministic = self.deterministic or ceiling.deterministic
+        if (
+            is_deterministic == self.deterministic
+            and all(limits[name] == getattr(self, name) for name in _LIMITS)
+            and all(kept[name] == tuple(mine) for name, mine, _ in lists)
         ):
             return self  # the common case, and checking new ones takes longer than all else here
         return replace(
@@ -273,6 +283,7 @@ class Permissions:
             filesystem=Filesystem(kept["filesystem.read"], kept["filesystem.write"]),
             network=Network(kept["network.allowed_hosts"]),
             tools=kept["tools"],
+            deterministic=is_deterministic,
         )
 
 

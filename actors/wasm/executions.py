@@ -40,6 +40,8 @@ COMPILE_TIMEOUT_S: Final = 10.0
 """How long a module may take to compile; then the engine it took hostage is replaced."""
 GRACE_S: Final = 2.0
 """How long after a run's deadline the host waits for the engine to end it, before it ends the engine."""
+_UNBOUNDED: Final = (1 << 63) - 1
+"""A budget of instructions that lasts for centuries: they are only counted."""
 _MAX_TIMES: Final = 3
 _REPLIES: Final = 8
 """A reply is at most so many times the output's cap: stdout, stderr, and stdout's JSON as packed numbers."""
@@ -232,7 +234,8 @@ class ModuleRun:
 
     def __call__(self, link: EngineLink, lane: Lane) -> Outcome:
         """Compile it if the engine does not have it, and run it."""
-        profile = "plain" if self.permissions.instructions is None else "metered"
+        is_counted = self.permissions.deterministic or self.permissions.instructions is not None
+        profile = "metered" if is_counted else "plain"
         key = (self.module.digest, profile)
         was_cold = False
         for _ in range(2):  # a second time when the engine has forgotten the module
@@ -271,8 +274,9 @@ class ModuleRun:
                 request["files"] = self.files
             if self.watch.wants_output:
                 request["follow"] = True
-        if permissions.instructions is not None:
-            request["fuel"] = permissions.instructions
+        if permissions.instructions is not None or permissions.deterministic:
+            request["fuel"] = permissions.instructions or _UNBOUNDED
+            request["is_deterministic"] = permissions.deterministic
         if not self._has_started:
             self._has_started = True
             self.on_started()

@@ -15,6 +15,7 @@ from runvisor.actors.wasm.live_output import LiveOutput
 from runvisor.actors.wasm.modules import CompiledModule
 from runvisor.actors.wasm.profiles import MAX_MEMORY_BYTES, STACK_BYTES, TABLE_ELEMENTS, TABLES
 from runvisor.actors.wasm.wasi import Wasi, World
+from runvisor.actors.wasm.wasi.deterministic import Deterministic
 from runvisor.actors.wasm.wasi.preopens import grant_files
 from runvisor.policies import errors
 from runvisor.policies.permissions import KiB
@@ -109,6 +110,8 @@ class Run:
         environment = tuple(f"{name}={text}".encode() for name, text in message["environment"].items())
         arguments = tuple(map(str.encode, message["argv"])) if "argv" in message else (b"main",)
         world = World(token, message["output_bytes"], message["stdin"], arguments, environment)
+        if message.get("is_deterministic"):
+            world.ambient = Deterministic()
         if message.get("follow"):
             self._live = LiveOutput(world, self._lane.emit, self._lane.process.flusher)
         if "files" in message:

@@ -205,6 +205,7 @@ class WasmRuntime:
                 variant in _WITH_ENVIRONMENT,
                 grant.permissions.instructions is not None,
                 grant.permissions.filesystem != Filesystem(),
+                grant.permissions.deterministic,
             ),
             value=outcome.value,
             stdout=outcome.stdout.decode(errors="replace") if outcome.stdout else "",
@@ -245,8 +246,10 @@ def _isolation(
     has_environment: bool,
     is_metered: bool,
     has_files: bool,
+    is_deterministic: bool,
 ) -> Isolation:
     enforced = _ENFORCED + ("env",) * has_environment + ("instructions",) * is_metered + ("filesystem",) * has_files
+    enforced += ("deterministic",) * is_deterministic
     return Isolation(
         engine="wasmtime",
         layers=(_MEMORY, _GUARDED if has_files else _NOTHING, *engine_layers()),

@@ -13,6 +13,9 @@ from runvisor.policies.permissions import Permissions
 from runvisor.policies.trust import Grant, Trust
 
 _ALWAYS_ENFORCED: Final = frozenset({"memory_bytes", "timeout_s", "output_bytes", "disk_bytes", "processes"})
+_METERED: Final = _ALWAYS_ENFORCED | {"instructions", "deterministic"}
+_CHANGING: Final = frozenset({"filesystem", "network", "tools"})
+"""What answers differently from run to run."""
 _PROCESS: Final = _ALWAYS_ENFORCED | {"cpu_s", "env"}
 
 
@@ -45,7 +48,7 @@ ARMS: Final = (
         "wasm",
         "module",
         frozenset({"wasm", "wat", "c"}),
-        _ALWAYS_ENFORCED | {"instructions", "env", "filesystem"},
+        _METERED | {"env", "filesystem"},
         in_batches=True,
     ),
     Arm("ebpf", "record", frozenset({"c-record"}), _ALWAYS_ENFORCED, Trust.VERIFIED),
@@ -67,6 +70,8 @@ def asked_beyond_defaults(permissions: Permissions) -> dict[str, str]:
     for name in ("cpu_s", "instructions", "stack_bytes"):
         if (limit := getattr(permissions, name)) is not None:
             asked[name] = f"{name}={limit}"
+    if permissions.deterministic:
+        asked["deterministic"] = "deterministic=True"
     if permissions.processes:
         asked["processes_granted"] = f"processes={permissions.processes}"
     for name, items in (
@@ -132,6 +137,8 @@ def _exclusion(
     for name, text in asked.items():
         if name not in arm.enforces:
             return f"it cannot enforce {text}"
+    if "deterministic" in asked and not _CHANGING.isdisjoint(asked):
+        return f"it cannot be deterministic with {asked[min(_CHANGING & asked.keys())]}"
     for name in (arm.name, arm.runtime):
         if name in unavailable:
             return unavailable[name] or "it is not available here"
