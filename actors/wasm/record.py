@@ -17,12 +17,12 @@ from typing import Any, Final
 from runvisor.actors.channel.frames import Message
 from runvisor.actors.ebpf.diagnostics import compiler_error
 from runvisor.actors.wasm.agreement import CHUNK, HARNESS_BYTES, MIN_STATE_BYTES, OPEN, WINDOW_BYTES
-from runvisor.actors.wasm.c_compiler import CCompiler
+from runvisor.actors.wasm.compilers.compilers import Compilers
 from runvisor.actors.wasm.executions import GRACE_S, Module, Outcome, compiled, of_type
 from runvisor.actors.wasm.lanes import EngineLink, Lane, Unanswered, guest_error
 from runvisor.policies import errors
 from runvisor.policies.permissions import KiB, MiB, Permissions
-from runvisor.policies.records import ENTRY, RecordInputs, RecordProgram, parse_program
+from runvisor.policies.records import ENTRY, LANGUAGE, RecordInputs, RecordProgram, parse_program
 from runvisor.policies.values import pack
 
 PROFILE: Final = "record"
@@ -58,11 +58,11 @@ class RecordPrograms:
     """Record programs that were parsed before, by their text and the dtype of their records.
 
     Args:
-        compiler: What compiles them.
+        compilers: What compiles them.
     """
 
-    def __init__(self, compiler: CCompiler) -> None:
-        self._compiler = compiler
+    def __init__(self, compilers: Compilers) -> None:
+        self._compilers = compilers
         self._lock = threading.Lock()
         self._parsed: OrderedDict[tuple[str, Any], tuple[RecordProgram, str]] = OrderedDict()
 
@@ -93,13 +93,13 @@ class RecordPrograms:
 
         Raises:
             GuestSyntaxError: The compiler refuses it; said in the words of the kernel's variant.
-            RunvisorError: As `CCompiler.compile` does.
+            RunvisorError: As `Compilers.compile` does.
         """
-        code = self._compiler.get(unit, "record")
+        code = self._compilers.get(LANGUAGE, unit)
         if code is not None:
             return Module.of(code, is_text=False), False
         try:
-            return Module.of(self._compiler.compile(unit, "record", (OPEN, CHUNK)), is_text=False), True
+            return Module.of(self._compilers.compile(LANGUAGE, unit, (OPEN, CHUNK)), is_text=False), True
         except errors.GuestSyntaxError as error:
             if error.where == "link":
                 raise errors.GuestSyntaxError(

@@ -12,9 +12,9 @@ from runvisor.actors.jail.probe import probe_jail
 from runvisor.actors.jail.standing import engine_layers
 from runvisor.actors.runtime import Load, PoolSize, Probe, Watch, called_off
 from runvisor.actors.settings import RuntimeSettings
-from runvisor.actors.wasm import sysroot
 from runvisor.actors.wasm.artifacts import shared_artifacts
-from runvisor.actors.wasm.c_compiler import CCompiler
+from runvisor.actors.wasm.compilers import compilers
+from runvisor.actors.wasm.compilers.compilers import Compilers
 from runvisor.actors.wasm.cpython import execution as cpython
 from runvisor.actors.wasm.executions import Module, ModuleRun, Outcome, on_engine, on_own_engine
 from runvisor.actors.wasm.folders import needs_files, shown_files
@@ -23,6 +23,7 @@ from runvisor.actors.wasm.javascript import work as javascript
 from runvisor.actors.wasm.library import Api, api_for, untested
 from runvisor.actors.wasm.principals import Errand, Principals
 from runvisor.actors.wasm.record import RecordPrograms, RecordRun, check_memory
+from runvisor.actors.wasm.user_cache import cache_folder
 from runvisor.actors.wasm.wasi.guard import Denial
 from runvisor.policies.errors import DiskLimitExceeded, GuestError, InvalidTask, LimitExceeded
 from runvisor.policies.permissions import Filesystem
@@ -35,7 +36,6 @@ _MEMORY: Final = "wasm memory sandbox"
 _NOTHING: Final = "WASI with nothing granted"
 _GUARDED: Final = "WASI with a guard on every path"
 _ENFORCED: Final = ("memory_bytes", "timeout_s", "output_bytes", "disk_bytes", "processes")
-_NO_COMPILER: Final = f"C needs the compiler in the package ziglang: {sysroot.REMEDY}"
 
 
 OnGuestDenial = Callable[[str, Mapping[str, Any]], None]
@@ -49,9 +49,10 @@ def _ignore_denial(principal: str, record: Mapping[str, Any]) -> None:
 class WasmRuntime:
     """Fresh stores in engine processes that no two principals share.
 
-    ``wasm/module`` runs the languages ``wasm``, ``wat`` and ``c``; ``wasm/record``
-    runs ``c-record``, ``wasm/cpython`` runs ``python``, and ``wasm/quickjs`` runs
-    ``javascript``; the last two where their images were built.
+    ``wasm/module`` runs ``wasm``, ``wat`` and what is compiled to it: ``c``, ``cpp``,
+    ``zig``, ``go`` and ``rust``; ``wasm/record`` runs ``c-record``, ``wasm/cpython``
+    runs ``python``, and ``wasm/quickjs`` runs ``javascript``; the last two where
+    their images were built.
 
     Args:
         size: ``maximum`` bounds the executions at once.
@@ -64,9 +65,10 @@ class WasmRuntime:
         size = size or PoolSize()
         self.on_denial: OnGuestDenial = _ignore_denial
         self._gate = Gate(size)
-        self._engines = Principals(size, shared_artifacts(sysroot.cache_folder()), api)
-        self._compiler = CCompiler()
-        self._programs = RecordPrograms(self._compiler)
+        artifacts = shared_artifacts(cache_folder())
+        self._engines = Principals(size, artifacts, api)
+        self._compilers = Compilers(artifacts)
+        self._programs = RecordPrograms(self._compilers)
 
     def probe(self) -> Probe:
         """See `Runtime.probe`: tries the jail, and a tiny module of ours."""
@@ -78,19 +80,21 @@ class WasmRuntime:
         except Exception as error:  # whatever a broken library raises, it cannot run here
             detail = f"wasmtime does not run: {type(error).__name__}: {error}"
             return Probe(self.name, False, detail, "pip install --force-reinstall wasmtime")
+        lacks = dict(self._compilers.missing())
+        record = lacks.pop(LANGUAGE, None)
         missing = tuple(
             (variant, why)
             for variant, why in (
-                ("record", None if sysroot.find_ziglang() else _NO_COMPILER),
+                ("record", record and record.sentence("C")),
                 ("cpython", untested(found) if api_for(found) == "public" else cpython.unavailable()),
                 ("quickjs", untested(found) if api_for(found) == "public" else javascript.unavailable()),
             )
             if why
         )
-        note = "; no C compiler" if missing and missing[0][0] == "record" else ""
+        notes = "".join(f"; no {language} ({lack.remedy})" for language, lack in lacks.items())
         if api_for(found) == "public":
-            note += f"; {untested(found)}"
-        return Probe(self.name, True, f"wasmtime {found}; {probe.detail}{note}", "", missing, probe.missing_layers)
+            notes += f"; {untested(found)}"
+        return Probe(self.name, True, f"wasmtime {found}; {probe.detail}{notes}", "", missing, probe.missing_layers)
 
     def start(self) -> None:
         """See `Runtime.start`."""
@@ -104,7 +108,7 @@ class WasmRuntime:
         Raises:
             Cancelled: It was called off while it waited for a place.
             InvalidTask: The task is not for this variant, or its inputs do not fit the module.
-            ConfigError: C is asked for and its compiler is not installed.
+            ConfigError: The language's compiler is not installed.
             CapacityError: No place, engine or compiler came free in time.
             WorkerError: Our side failed.
         """
@@ -149,14 +153,14 @@ class WasmRuntime:
     def close(self) -> None:
         """See `Runtime.close`."""
         self._engines.close()
-        self._compiler.close()
+        self._compilers.close()
 
     def _run_module(self, task: Task, grant: Grant, watch: Watch) -> tuple[Outcome, int]:
         was_compiled = False
-        if task.language == "c":
-            code = self._compiler.get(task.source, "program")
+        if task.language in compilers.LANGUAGES:
+            code = self._compilers.get(task.language, task.source)
             if code is None:
-                was_compiled, code = True, self._compiler.compile(task.source, "program")
+                was_compiled, code = True, self._compilers.compile(task.language, task.source)
             module = Module.of(code, is_text=False)
         elif task.language == "wat":
             module = Module.of(task.source, is_text=True)
@@ -230,7 +234,7 @@ class WasmRuntime:
 
 
 _LANGUAGES: Final = {
-    "module": ("wasm", "wat", "c"),
+    "module": ("wasm", "wat", *compilers.LANGUAGES),
     "record": (LANGUAGE,),
     "cpython": ("python",),
     "quickjs": ("javascript",),

@@ -8,7 +8,7 @@ from typing import Final
 
 from runvisor.policies.errors import UnknownLanguage
 
-LANGUAGES: Final = ("python", "javascript", "typescript", "wat", "wasm", "c", "c-record")
+LANGUAGES: Final = ("python", "javascript", "typescript", "wat", "wasm", "c", "c-record", "cpp", "zig", "go", "rust")
 """Canonical names: what a `Task` holds. ``c-record`` is a C function that runs once per record."""
 
 ALIASES: Final[Mapping[str, str]] = {
@@ -39,6 +39,12 @@ ALIASES: Final[Mapping[str, str]] = {
     "crecord": "c-record",
     "ebpf-c": "c-record",
     "bpf-c": "c-record",
+    "c++": "cpp",
+    "cxx": "cpp",
+    "c++17": "cpp",
+    "c++20": "cpp",
+    "golang": "go",
+    "rs": "rust",
 }
 """Other spellings, in lower case with ``-`` for spaces and underscores."""
 
@@ -75,13 +81,9 @@ DISPLAY: Final[Mapping[str, str]] = {
 """How people write each language that can be named, run or not."""
 
 _FOREIGN_ALIASES: Final[Mapping[str, str]] = {
-    "rs": "rust",
-    "golang": "go",
     "sh": "bash",
     "shell": "bash",
     "zsh": "bash",
-    "c++": "cpp",
-    "cxx": "cpp",
     "c#": "csharp",
     "cs": "csharp",
     "kt": "kotlin",
@@ -175,7 +177,8 @@ def resolve(name: str) -> str:
         Traceback (most recent call last):
         ...
         runvisor.policies.errors.UnknownLanguage: 'pyton' is not a language that runvisor runs (at language); \
-did you mean python? It runs python, javascript, typescript, wat, wasm, c, c-record
+did you mean python? It runs python, javascript, typescript, wat, wasm, c, c-record, \
+cpp, zig, go, rust
     """
     key = name.strip().lower().replace("_", "-").replace(" ", "-") if isinstance(name, str) else ""
     if key in LANGUAGES:

@@ -88,7 +88,11 @@ WORDS: Final[Mapping[str, Mapping[float, str]]] = {
     "lua": {3.0: "local end then nil elseif", 1.0: "do print( return function"},
     "kotlin": {3.0: "fun val println( when", 1.0: "data var null String Int"},
     "swift": {3.0: "func guard Foundation UIKit", 1.0: "let import var nil String Int struct"},
-    "zig": {3.0: "fn comptime @import( anytype errdefer", 1.0: "pub const var usize u8 i32 try void"},
+    "zig": {
+        3.0: "fn comptime @import @import( anytype errdefer",
+        2.0: "std.mem anyerror orelse callconv allocator page_allocator @intCast( @as( ArrayList( noreturn",
+        1.0: "pub const var usize u8 i32 i64 u32 u64 f64 try void defer export struct error std .{ unreachable catch",
+    },
 }
 
 DIALECT_OF: Final[Mapping[str, str]] = {"typescript": "javascript", "cpp": "c"}
@@ -158,19 +162,29 @@ PATTERNS: Final = tuple(
             {"typescript": 3.0},
         ),
         (_JS_TYPES, r"\)[ \t]*:[ \t]*(?:Promise|Array|Record|Map|Set|Partial|Readonly)<", {"typescript": 3.0}),
-        # those that are named, but not run
         ("#include", r"^#[ \t]*include[ \t]*<(?!\w+(?:/\w+)*\.h>)\w+>", {"cpp": 5.0}),
+        ("extern", r"\bextern[ \t]+\"C\"", {"cpp": 5.0, "rust": 2.0}),
         ("public private protected template", r"^[ \t]*(?:public|private|protected):|\btemplate[ \t]*<", {"cpp": 4.0}),
         (
             "fn impl trait mod let use",
             r"^[ \t]*(?:pub[ \t]+)?(?:fn[ \t]+\w+|impl|trait|mod)\b|\blet[ \t]+mut\b|^[ \t]*use[ \t]+\w+::",
             {"rust": 3.0},
         ),
+        ("fn extern", r"\b(?:fn|extern)\b[^;{}\n]{0,200}\)[ \t]*->|#\[\w+", {"rust": 3.0, "cpp": -3.0}),
+        (  # a return type without an arrow
+            "fn",
+            r"\bfn\b[ \t]*\w*[ \t]*\([^()]{0,400}\)[ \t]*(?:callconv\([^()]{0,40}\)[ \t]*)?"
+            r"[\w.!?*\[\]]+(?:const[ \t]+\w+|[ \t]\w+)?[ \t]*\{",
+            {"zig": 6.0, "rust": -5.0},
+        ),
+        ("fn const", r"@[a-z]\w*\(|\.\{|\|\w+\|[ \t]*\{", {"zig": 3.0}),
+        ("fn", r"^[ \t]*(?:export|inline)[ \t]+fn\b", {"zig": 4.0, "rust": -3.0, "javascript": -3.0}),
         (
             "package func",
             r"^package[ \t]+\w+[ \t]*$|^func[ \t]+(?:\(\w+[ \t]+\*?\w+\)[ \t]*)?\w+\(",
             {"go": 4.0},
         ),
+        # those that are named, but not run
         (
             "public import",
             r"\bpublic[ \t]+(?:static[ \t]+)?(?:final[ \t]+)?(?:class|void|int|String)\b|^import[ \t]+java",

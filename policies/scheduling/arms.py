@@ -47,7 +47,7 @@ ARMS: Final = (
     Arm(
         "wasm",
         "module",
-        frozenset({"wasm", "wat", "c"}),
+        frozenset({"wasm", "wat", "c", "cpp", "zig", "go", "rust"}),
         _METERED | {"env", "filesystem"},
         in_batches=True,
     ),

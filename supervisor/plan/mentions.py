@@ -23,6 +23,8 @@ _PARAMETER: Final = {
 _GAP: Final = r"\s{0,40}"
 """Space within an expression; bounded, as every repetition here, so that hostile code takes linear time."""
 _MAX_MAINS: Final = 3
+_COMPILED: Final = frozenset({"wat", "wasm", "c", "c-record", "cpp", "zig", "go", "rust"})
+"""Their inputs come by stdin or as parameters: nothing in the text names them."""
 _UNPACKED_PARAMETER: Final = re.compile(r"\bfunction[ \t]{1,9}main[ \t]{0,9}\([ \t\n]{0,40}\{([^{}]{0,2000})\}")
 
 
@@ -43,7 +45,7 @@ def mentioned_inputs(code: str | bytes, language: str) -> tuple[str, ...]:
         >>> mentioned_inputs("const { rows, names: n } = inputs; rows.map(r => r[n])", "javascript")
         ('rows', 'names')
     """
-    if isinstance(code, bytes) or language in ("wat", "wasm", "c", "c-record"):
+    if isinstance(code, bytes) or language in _COMPILED:
         return ()
     languages = (language,) if language in _PARAMETER else tuple(_PARAMETER)
     for name in languages:

@@ -9,7 +9,8 @@ import pytest
 
 from runvisor.actors.jail.probe import probe_jail
 from runvisor.actors.runtime import PoolSize, Watch
-from runvisor.actors.wasm import sysroot
+from runvisor.actors.wasm.compilers import ziglang
+from runvisor.actors.wasm.compilers.compilers import TOOLCHAINS
 from runvisor.actors.wasm.runtime import WasmRuntime
 from runvisor.policies.permissions import Permissions
 from runvisor.policies.result import Result
@@ -48,8 +49,8 @@ def wat(runtime: WasmRuntime) -> Run:
 
 @pytest.fixture(scope="session")
 def c(runtime: WasmRuntime) -> Run:
-    if sysroot.find_ziglang() is None:
-        pytest.skip(sysroot.REMEDY)
+    if ziglang.find() is None:
+        pytest.skip(ziglang.REMEDY)
 
     def run(code: str, inputs: Any = None, **permissions: Any) -> Result:
         return run_on(runtime, Task(code, "c", inputs, Permissions(**permissions)))
@@ -58,9 +59,22 @@ def c(runtime: WasmRuntime) -> Run:
 
 
 @pytest.fixture(scope="session")
+def compiled(runtime: WasmRuntime) -> Run:
+    """Run a text of a compiled language; skips where its toolchain is missing."""
+
+    def run(language: str, code: str, inputs: Any = None, **permissions: Any) -> Result:
+        (toolchain,) = (toolchain for toolchain in TOOLCHAINS if toolchain.language == language)
+        if lack := toolchain.probe():
+            pytest.skip(lack.sentence(language))
+        return run_on(runtime, Task(code, language, inputs, Permissions(**permissions)))
+
+    return run
+
+
+@pytest.fixture(scope="session")
 def record(runtime: WasmRuntime) -> Run:
-    if sysroot.find_ziglang() is None:
-        pytest.skip(sysroot.REMEDY)
+    if ziglang.find() is None:
+        pytest.skip(ziglang.REMEDY)
 
     def run(code: str, inputs: Any, **permissions: Any) -> Result:
         return run_on(runtime, Task(code, "c-record", inputs, Permissions(**permissions)), variant="record")

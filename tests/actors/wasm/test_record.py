@@ -9,12 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runvisor.actors.wasm import sysroot
 from runvisor.actors.wasm.agreement import WINDOW_BYTES
+from runvisor.actors.wasm.compilers import ziglang
 from runvisor.policies import errors
 from tests.actors.wasm.conftest import Run
 
-pytestmark = [pytest.mark.root, pytest.mark.skipif(sysroot.find_ziglang() is None, reason=sysroot.REMEDY)]
+pytestmark = [pytest.mark.root, pytest.mark.skipif(ziglang.find() is None, reason=ziglang.REMEDY)]
 
 DTYPE = np.dtype([("id", "<u4"), ("kind", "<u2"), ("value", "<i8")])
 PROGRAM = """

@@ -309,14 +309,31 @@ def test_the_probe_says_that_it_runs_here(runtime: WasmRuntime) -> None:
     assert "wasmtime" in probe.detail
 
 
-def test_without_its_compiler_c_is_refused_with_the_remedy(
-    runtime: WasmRuntime, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("language", "finder", "remedy"),
+    [
+        ("c", "ziglang.find", "runvisor[compilers]"),
+        ("cpp", "ziglang.find", "runvisor[compilers]"),
+        ("zig", "ziglang.find", "runvisor[compilers]"),
+        ("go", "go.find", "runvisor[go]"),
+        ("rust", "rust.find_linker", "apt-get install"),
+    ],
+)
+def test_without_its_compiler_a_language_is_refused_with_the_remedy(
+    language: str, finder: str, remedy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runvisor.actors.wasm.sysroot.find_ziglang", lambda: None)
-    with pytest.raises(errors.ConfigError) as caught:
-        run_on(runtime, Task("int run(void) { return 0; } /* never seen */", "c"))
-    assert "runvisor[compilers]" in caught.value.remedy
-    assert "record" in dict(runtime.probe().unavailable_variants)
+    monkeypatch.setattr(f"runvisor.actors.wasm.compilers.{finder}", lambda: None)
+    runtime = WasmRuntime()
+    try:
+        with pytest.raises(errors.ConfigError) as caught:
+            run_on(runtime, Task("never seen", language))
+        assert remedy in caught.value.remedy
+        probe = runtime.probe()
+        assert f"no {language} (" in probe.detail
+        assert remedy in probe.detail
+        assert ("record" in dict(probe.unavailable_variants)) == ("ziglang" in finder)
+    finally:
+        runtime.close()
 
 
 def test_a_full_runtime_makes_callers_wait_and_then_says_so() -> None:

@@ -90,16 +90,52 @@ TYPESCRIPT = (
     "class Stack<T> {\n  private items: T[] = [];\n  push(item: T): void { this.items.push(item); }\n}",
 )
 
+CPP = (
+    '#include <iostream>\nint main() { std::cout << "hi"; }',
+    "std::vector<int> xs = {1, 2};",
+    '#include <vector>\n#include <numeric>\nextern "C" int total(int n) {\n'
+    "    std::vector<int> v(n);\n    return std::accumulate(v.begin(), v.end(), 0);\n}",
+    "template <typename T> T twice(T x) { return x + x; }\nint main() { return twice(2); }",
+    "class Point {\npublic:\n    int x = 0;\n    virtual ~Point() = default;\n};",
+    '#include <cstdio>\nint main() {\n    auto f = [](int x) { return x * 2; };\n    std::printf("%d", f(3));\n}',
+    "#include <string>\nusing namespace std;\nint main() { string s; getline(cin, s); cout << s.size() << endl; }",
+    'extern "C" int add(int a, int b) { return a + b; }',
+)
+
+ZIG = (
+    "export fn add(a: i32, b: i32) i32 {\n    return a + b;\n}",
+    'const std = @import("std");\n\npub fn main() !void {\n    std.debug.print("hi\\n", .{});\n}',
+    "fn fib(n: u64) u64 {\n    return if (n < 2) n else fib(n - 1) + fib(n - 2);\n}\n"
+    "export fn run() u64 {\n    return fib(20);\n}",
+    "fn max(comptime T: type, a: T, b: T) T {\n    return if (a > b) a else b;\n}",
+    "pub fn main() void {\n    var total: u32 = 0;\n    for (0..10) |i| {\n        total += @intCast(i);\n    }\n}",
+    'const std = @import("std");\nconst gpa = std.heap.page_allocator;\n'
+    "pub fn main() !void {\n    var list: std.ArrayList(u8) = .empty;\n    defer list.deinit(gpa);\n"
+    "    try list.append(gpa, 1);\n}",
+)
+
+GO = (
+    'package main\n\nimport "fmt"\n\nfunc main() {\n\tfmt.Println("hi")\n}',
+    "x := 3\nfor i := range xs { x += i }",
+    "package main\n\n//go:wasmexport add\nfunc add(a, b int32) int32 { return a + b }\n\nfunc main() {}",
+    "type Point struct {\n\tX, Y int\n}\n\nfunc (p *Point) Norm() int {\n\treturn p.X*p.X + p.Y*p.Y\n}",
+    "func worker(jobs <-chan int, done chan<- bool) {\n\tfor j := range jobs {\n\t\tprintln(j)\n\t}\n\tdone <- true\n}",
+    'import (\n\t"encoding/json"\n\t"os"\n)\n\nfunc main() {\n\tvar in map[string]int\n'
+    "\tif err := json.NewDecoder(os.Stdin).Decode(&in); err != nil {\n\t\tpanic(err)\n\t}\n}",
+)
+
+RUST = (
+    'fn main() {\n    println!("hi");\n}',
+    "let mut total = 0;\nfor x in &xs { total += x; }",
+    "impl Point { pub fn norm(&self) -> f64 { self.x } }",
+    '#[no_mangle]\npub extern "C" fn add(a: i32, b: i32) -> i32 {\n    a + b\n}',
+    "use std::io::Read;\n\nfn main() {\n    let mut text = String::new();\n"
+    "    std::io::stdin().read_to_string(&mut text).unwrap();\n}",
+    "fn fib(n: u64) -> u64 {\n    match n {\n        0 | 1 => n,\n        _ => fib(n - 1) + fib(n - 2),\n    }\n}",
+    "struct Point { x: f64, y: f64 }\n\ntrait Shape { fn area(&self) -> f64; }",
+)
+
 FOREIGN = {
-    "Rust": (
-        'fn main() {\n    println!("hi");\n}',
-        "let mut total = 0;\nfor x in &xs { total += x; }",
-        "impl Point { pub fn norm(&self) -> f64 { self.x } }",
-    ),
-    "Go": (
-        'package main\n\nimport "fmt"\n\nfunc main() {\n\tfmt.Println("hi")\n}',
-        "x := 3\nfor i := range xs { x += i }",
-    ),
     "Bash": (
         "#!/bin/bash\necho hello",
         "echo hello\nls -la | grep txt",
@@ -112,7 +148,6 @@ FOREIGN = {
         "insert into t values (1)",
         "-- make it\nCREATE TABLE t (id int);",
     ),
-    "C++": ('#include <iostream>\nint main() { std::cout << "hi"; }', "std::vector<int> xs = {1, 2};"),
     "Java": ("public class A { public static void main(String[] args) { System.out.println(1); } }",),
     "Ruby": ('puts "hi"', "def foo\n  1\nend"),
     "PHP": ("<?php echo 1;",),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from runvisor.policies.errors import UnknownLanguage
 from runvisor.policies.language import LANGUAGES, Guess, detect
 from runvisor.policies.language.detect import MIN_CONFIDENCE
-from tests.policies.language.snippets import C_RECORD, FOREIGN, JAVASCRIPT, TYPESCRIPT, WAT, C
+from tests.policies.language.snippets import C_RECORD, CPP, FOREIGN, GO, JAVASCRIPT, RUST, TYPESCRIPT, WAT, ZIG, C
 
 
 def verdict(code: str | bytes) -> str:
@@ -84,6 +84,14 @@ def test_javascript_is_recognised(code: str) -> None:
 @pytest.mark.parametrize("code", C)
 def test_c_is_recognised(code: str) -> None:
     assert verdict(code) == "c"
+
+
+@pytest.mark.parametrize(
+    ("language", "code"),
+    [(name, code) for name, codes in (("cpp", CPP), ("zig", ZIG), ("go", GO), ("rust", RUST)) for code in codes],
+)
+def test_compiled_languages_are_recognised(language: str, code: str) -> None:
+    assert verdict(code) == language
 
 
 @pytest.mark.parametrize("code", C_RECORD)

@@ -31,6 +31,10 @@ from runvisor.policies.language.names import ALIASES, DISPLAY
         ("record", "c-record"),
         ("c_record", "c-record"),
         ("C Record", "c-record"),
+        ("C++", "cpp"),
+        ("rs", "rust"),
+        ("Golang", "go"),
+        ("Zig", "zig"),
     ],
 )
 def test_every_usual_spelling_finds_its_language(name: str, language: str) -> None:
@@ -51,7 +55,7 @@ def test_a_misspelling_is_answered_with_the_close_match_and_the_list() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "shown"), [("tsx", "TypeScript with JSX"), ("rs", "Rust"), ("golang", "Go"), ("C++", "C++")]
+    ("name", "shown"), [("tsx", "TypeScript with JSX"), ("sh", "Bash"), ("C#", "C#"), ("Java", "Java")]
 )
 def test_a_language_that_is_known_but_not_run_is_refused_by_its_name(name: str, shown: str) -> None:
     with pytest.raises(UnknownLanguage) as caught:

@@ -120,7 +120,12 @@ def test_neither_learning_nor_exploring_ever_reaches_an_arm_that_is_struck_out(
             {},
             "leave out filesystem (/srv/**)",
         ),
-        ("cobol", grant(), {}, "the arms here run c, c-record, javascript, python, typescript, wasm, wat"),
+        (
+            "cobol",
+            grant(),
+            {},
+            "the arms here run c, c-record, cpp, go, javascript, python, rust, typescript, wasm, wat, zig",
+        ),
     ],
 )
 def test_without_an_arm_every_reason_is_given_and_the_shortest_way_out(

@@ -116,7 +116,7 @@ def test_a_fence_that_starts_with_an_attribute_has_its_language_found_out() -> N
     assert [(step.id, step.language) for step in plan.steps] == [("a", "auto"), ("step_2", "auto")]
 
 
-@pytest.mark.parametrize("word", ["bash", "rust", "pyton", "sql"])
+@pytest.mark.parametrize("word", ["bash", "ruby", "pyton", "sql"])
 def test_a_language_that_nothing_runs_is_refused_rather_than_left_out(word: str) -> None:
     error = refused(f"text\n\n```{word}\nrm -rf /\n```\n")
     assert error.where == "line 3"
