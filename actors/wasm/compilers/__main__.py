@@ -20,7 +20,7 @@ from runvisor.policies.errors import RunvisorError
 def main(arguments: Sequence[str]) -> int:
     """Build what is missing, with a line for each library; return 1 if one of them failed."""
     if set(arguments) - {"--all"}:
-        print(__doc__.strip(), file=sys.stderr)
+        print("usage: python -m runvisor.actors.wasm.compilers [--all]", file=sys.stderr)
         return 2
     wanted: list[tuple[Sysroot, str]] = [(ziglang.LIBC, "" if ziglang.find() else ziglang.REMEDY)]
     if "--all" in arguments:
