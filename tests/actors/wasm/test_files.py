@@ -10,7 +10,7 @@ import pytest
 
 from runvisor.actors.jail.standing import Standing, find_standing
 from runvisor.actors.runtime import Watch
-from runvisor.actors.wasm import sysroot
+from runvisor.actors.wasm.compilers import ziglang
 from runvisor.actors.wasm.runtime import WasmRuntime
 from runvisor.policies.errors import DiskLimitExceeded, GuestException, InvalidPermissions
 from runvisor.policies.permissions import Filesystem, MiB, Permissions
@@ -20,7 +20,7 @@ from runvisor.policies.trust import Grant, Trust
 
 pytestmark = [
     pytest.mark.root,
-    pytest.mark.skipif(sysroot.find_ziglang() is None, reason=sysroot.REMEDY),
+    pytest.mark.skipif(ziglang.find() is None, reason=ziglang.REMEDY),
     pytest.mark.skipif(find_standing() is Standing.PLAIN, reason="without namespaces nothing can be granted"),
 ]
 
