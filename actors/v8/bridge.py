@@ -13,7 +13,7 @@ import hashlib
 import os
 import queue
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final
@@ -43,9 +43,6 @@ class Call(IntEnum):
     CLOSE = 11
 
 
-_LONG_TEXT: Final = 2048
-
-
 class Entry(IntEnum):
     """What the driver is called for: the first number of the header. See driver/entry.js."""
 
@@ -59,11 +56,13 @@ class Entry(IntEnum):
     ANSWER = 8
 
 
-class Slot(IntEnum):
-    """Where the driver collects a long text from."""
+class Kind(IntEnum):
+    """How the driver is to run a piece of code. See driver/tasks.js."""
 
-    CODE = 0
-    INPUTS = 1
+    SCRIPT = 0
+    COMMONJS = 1
+    PROGRAM = 2
+    CELL = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,8 @@ class Event:
     """Something that the main thread has to see to."""
 
     kind: str
-    """``value``, ``settled``, ``answer``, ``frame`` or ``interrupt``."""
+    """``value``, ``settled``, ``answer`` or ``interrupt``; from an `Attendant` also ``frame``, ``session``,
+    ``answered``, ``end`` and ``broken``."""
     content: Any = None
 
 
@@ -93,7 +93,7 @@ class Bridge:
         events: What the main thread has to see to, in order.
         alarm_s: When the next timer is due, on the monotonic clock; None without one.
         held_timers: How many timers a task without a value waits for.
-        listens_for_interrupts: Something runs that an interrupt would end.
+        interruptible: What runs that an interrupt would end, if anything does.
         token: The key that stands in JSON for what JSON cannot say.
     """
 
@@ -101,14 +101,14 @@ class Bridge:
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.alarm_s: float | None = None
         self.held_timers = 0
-        self.listens_for_interrupts = False
+        self.interruptible: object = None
         self.token = os.urandom(16).hex()
         self.fetcher = Fetcher(lambda answer: self.events.put(Event("answer", answer)))
         self._parts = {name: source.encode("ascii") for name, source in parts.items()}
         self._digests: dict[int, Any] = {}
         self._origin_s = time.monotonic()
         self.isolate = Isolate(self._on_call)
-        self._entry, self._report, self._post = self._install(driver)
+        self._entry, self._report, self._idle = self._install(driver)
 
     def _install(self, driver: str) -> tuple[Handle, Handle, Handle]:
         box = self.isolate.evaluate("globalThis.box = []")
@@ -119,11 +119,11 @@ class Bridge:
         self._header = (ctypes.c_double * 8).from_address(scratch.address)
         self._scratch = Buffer(scratch.address + _HEADER_BYTES, scratch.nbytes - _HEADER_BYTES)
         made = self.isolate.evaluate(f"box = ({driver})(box[0], box[1], '{self.token}')")
-        entry, report, post = (self.isolate.evaluate(f"box[{index}]") for index in range(3))
+        entry, report, idle = (self.isolate.evaluate(f"box[{index}]") for index in range(3))
         self.isolate.evaluate("delete globalThis.box")
-        if not (isinstance(entry, Handle) and isinstance(report, Handle) and isinstance(post, Handle)):
+        if not (isinstance(entry, Handle) and isinstance(report, Handle) and isinstance(idle, Handle)):
             raise RuntimeError(f"the driver did not load: {made}")
-        return entry, report, post
+        return entry, report, idle
 
     # Towards the task.
 
@@ -131,27 +131,49 @@ class Bridge:
         """Let the task's clock begin; it tells nothing of how long the instance waited."""
         self._origin_s = time.monotonic()
 
-    def start(self, entry: Entry, *numbers: float) -> Step:
+    @property
+    def is_quiet(self) -> bool:
+        """Nothing is due or under way: no timer, no request, no event."""
+        return self.alarm_s is None and not self.fetcher.busy_count and self.events.empty()
+
+    def hand_over(self, wait: Callable[[], None]) -> None:
+        """Let a function wait on the isolate's own thread, where nothing else runs meanwhile.
+
+        What it starts there begins without waking another thread.
+        """
+        self.isolate.start(self._idle, lambda _: wait())
+
+    def start(
+        self, entry: Entry, *numbers: float, text: str = "", on_report: Callable[[JsValue | bytes], bool] | None = None
+    ) -> Step:
         """Call the driver, then ask for its report, which arrives as the event ``value``.
 
         The second call begins when the microtasks of the first have run out.
+
+        Args:
+            entry: What for.
+            numbers: The header's other numbers.
+            text: What the driver finds as its ``this``.
+            on_report: Given the report on the isolate's thread; no event comes if it deals with it.
         """
         self._header[: 1 + len(numbers)] = [entry, *numbers]
         failures: list[Failure] = []
 
-        def entered(value: JsValue) -> None:
+        def entered(value: JsValue | bytes) -> None:
             if isinstance(value, Failure):
                 failures.append(value)
 
-        def reported(value: JsValue) -> None:
-            self.events.put(Event("value", failures[0] if failures else value))
+        def reported(value: JsValue | bytes) -> None:
+            content = failures[0] if failures else value
+            if on_report is None or not on_report(content):
+                self.events.put(Event("value", content))
 
-        return Step((self.isolate.start(self._entry, entered), self.isolate.start(self._report, reported)))
+        return Step((self.isolate.start(self._entry, entered, text), self.isolate.start(self._report, reported)))
 
     def interrupt(self) -> None:
         """Ask for an end of what runs; without effect when nothing does. Called by a signal handler."""
-        if self.listens_for_interrupts:
-            self.events.put(Event("interrupt"))
+        if self.interruptible is not None:
+            self.events.put(Event("interrupt", self.interruptible))
 
     def cancel(self, step: Step) -> None:
         """End a step, wherever it is; its event comes all the same."""
@@ -176,19 +198,6 @@ class Bridge:
         for text in texts:
             target.write(text, offset)
             offset += len(text)
-
-    def post(self, slot: Slot, text: str) -> bool:
-        """Hand over a long text as a string of the engine's own making; False if it has to be laid out instead.
-
-        The driver would make it letter by letter, which takes 40 ns each in an isolate that has run nothing.
-        """
-        if len(text) < _LONG_TEXT:
-            return False
-        try:
-            self.isolate.set_text(self._post, slot, text)
-        except UnicodeEncodeError:  # lone surrogates, which UTF-8 cannot say
-            return False
-        return True
 
     # From the task, on the isolate's thread.
 

@@ -9,16 +9,18 @@ import select
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from runvisor.actors.channel.frames import FrameSocket
 from runvisor.actors.v8 import inputs, outputs, places
-from runvisor.actors.v8.bridge import Bridge, Entry, Event, Slot, Step
+from runvisor.actors.v8.bridge import Bridge, Entry, Event, Kind, Step
 from runvisor.actors.v8.fetch import Answer
-from runvisor.actors.v8.isolate import Buffer, Ending, Failure
+from runvisor.actors.v8.isolate import Buffer, Ending, Failure, JsValue
 from runvisor.actors.v8.shared import SharedBuffer
 from runvisor.policies.errors import UnserializableValue
 from runvisor.policies.javascript import forms
+from runvisor.policies.values import pack
 
 _FILENAME: Final = "task.js"
 _REQUEST_POLL_MS: Final = 5.0
@@ -31,7 +33,18 @@ _WANT_OF_MEMORY: Final = re.compile(
     r"RangeError: (?:(?:Shared)?Array ?[Bb]uffer|WebAssembly\.).*"
     r"(?:allocation failed|Out of memory|could not allocate memory|Unable to grow instance memory)"
 )
-_POSTED: Final = (b"", -1, False)
+# What a report begins with that is a value and nothing more: text as it is, JSON, or the JSON of no value.
+_TEXT, _JSON, _NO_VALUE = b"T", b"V", b"U"
+_OF_STEPS: Final = ("value", "interrupt")
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """Code and inputs, ready for the driver."""
+
+    text: str
+    numbers: tuple[int, ...]
+    leaves: list[inputs.Leaf]
 
 
 class _BrokenOff(Exception):
@@ -40,6 +53,10 @@ class _BrokenOff(Exception):
 
 class Evaluation:
     """Runs one piece of code to its end.
+
+    Most need nothing but the isolate's own thread: there `begin` starts it and
+    `at_once` is given its report. What needs more (timers, requests, buffers,
+    errors to be explained) is the main thread's: `answer`.
 
     Args:
         bridge: The isolate.
@@ -56,18 +73,53 @@ class Evaluation:
         self._buffers = buffers
         self._session = session
         self._running: Step | None = None
+        self._heard: deque[Event] = deque()
         self._waiting: deque[Event] = deque()
         self._report: dict[str, Any] | None = None
         self._has_marks = False
+        self._code = str(frame.get("code", ""))
+        self._prepared: _Prepared | None = None
+
+    def begin(self, on_report: Callable[[JsValue | bytes], bool]) -> bool:
+        """Start the code from the isolate's thread; False if only `answer` can.
+
+        Args:
+            on_report: Given the report, on the same thread; see `at_once`.
+        """
+        try:
+            prepared = self._prepare(self._kind(self._code))
+        except Exception:  # `answer` meets it again, and says it
+            return False
+        if prepared.leaves:
+            return False
+        self._running = self._bridge.start(Entry.RUN, *prepared.numbers, text=prepared.text, on_report=on_report)
+        return True
+
+    def at_once(self, content: JsValue | bytes) -> dict[str, Any] | None:
+        """Return the reply frame for a report that is a value and nothing more; else None."""
+        if not isinstance(content, bytes):
+            return None
+        bridge = self._bridge
+        is_busy = bridge.held_timers > 0 or bridge.fetcher.busy_count > 0
+        if content[:1] == _NO_VALUE and is_busy and not self._session:
+            return None
+        try:
+            return self._value(content)
+        except Exception:  # `answer` meets it again, and says it
+            return None
+
+    def heard(self, event: Event) -> None:
+        """Take an event that came before `answer` was called."""
+        (self._heard if event.kind in _OF_STEPS else self._waiting).append(event)
 
     def answer(self) -> dict[str, Any]:
-        """Run the code and return the reply frame."""
-        code = str(self._frame["code"])
+        """Run the code, or go on with what `begin` has started, and return the reply frame."""
+        code = self._code
         try:
             kind = self._kind(code)
-            report = self._run(code, kind)
-            if report and kind != "program" and self._may_be_module(report, code):
-                report = self._run(code, "program")
+            report = self._run(kind)
+            if report and kind != Kind.PROGRAM and self._may_be_module(report, code):
+                report = self._run(Kind.PROGRAM)
             if report is None:
                 self._bridge.fetcher.close_all()
                 self._bridge.call(Entry.ABANDON)
@@ -82,33 +134,34 @@ class Evaluation:
         except (RecursionError, ValueError) as error:
             return _error("UnserializableValue", f"the value cannot leave the sandbox: {error}", "value", "")
 
-    def _kind(self, code: str) -> str:
-        """Say how the code is to be run; a ``program`` is parsed and changed first, which costs some milliseconds."""
+    def _kind(self, code: str) -> Kind:
+        """Say how the code is to be run; a program is parsed and changed first, which costs some milliseconds."""
         if self._session:
-            return "program" if _CHANGED_IN_CELLS.search(code) else "cell"
+            return Kind.PROGRAM if _CHANGED_IN_CELLS.search(code) else Kind.CELL
         if forms.is_surely_module(code):
-            return "program"
-        return "commonjs" if forms.is_commonjs(code) else "script"
+            return Kind.PROGRAM
+        return Kind.COMMONJS if forms.is_commonjs(code) else Kind.SCRIPT
 
     @staticmethod
     def _may_be_module(report: dict[str, Any], code: str) -> bool:
-        return places.is_unparsed(report["outcome"], _FILENAME) and forms.may_be_module(code)
+        return "outcome" in report and places.is_unparsed(report["outcome"], _FILENAME) and forms.may_be_module(code)
 
-    def rest(self, channel: FrameSocket) -> bool:
-        """Let timers and requests of earlier cells go on until a frame comes; False at the end of the session."""
+    def rest(self, channel: FrameSocket, missed: Sequence[Event] = ()) -> None:
+        """Let timers and requests of earlier cells go on until a frame comes, or the stream ends."""
+        self._waiting.extend(missed)
         poll = select.poll()
         poll.register(channel.fileno(), select.POLLIN)
         while True:
             try:
                 while self._running is not None or self._waiting or not self._bridge.events.empty():
-                    self._bridge.listens_for_interrupts = True  # a timer's callback may never end
+                    self._bridge.interruptible = self  # a timer's callback may never end
                     event = self._next()
                     if event.kind == "interrupt":
                         self._stop()
                     self._see_to(event)
-                self._bridge.listens_for_interrupts = False
+                self._bridge.interruptible = None
                 if poll.poll(self._patience_ms()):
-                    return True
+                    return
                 if self._bridge.alarm_s is not None and self._bridge.alarm_s <= time.monotonic():
                     self._see_to(Event("alarm"))
             except (MemoryError, _BrokenOff):  # the next cell will meet it
@@ -120,17 +173,21 @@ class Evaluation:
         alarm_s = self._bridge.alarm_s
         return None if alarm_s is None else max(0.0, (alarm_s - time.monotonic()) * 1000 + 0.5)
 
-    def _run(self, code: str, kind: str) -> dict[str, Any] | None:
-        """Start the code and wait for its report; None when it was interrupted."""
+    def _run(self, kind: Kind) -> dict[str, Any] | None:
+        """Start the code, unless it was begun, and wait for its report; None when it was interrupted."""
         self._report = None
-        self._bridge.listens_for_interrupts = True
+        self._bridge.interruptible = self
         try:
-            return self._wait_for_report(code, kind)
+            return self._wait_for_report(kind)
         finally:
-            self._bridge.listens_for_interrupts = False
+            self._bridge.interruptible = None
 
-    def _wait_for_report(self, code: str, kind: str) -> dict[str, Any] | None:
-        self._start(code, kind)
+    def _wait_for_report(self, kind: Kind) -> dict[str, Any] | None:
+        if self._running is None:
+            prepared = self._prepare(kind)
+            for leaf in prepared.leaves:
+                leaf.place(self._bridge)
+            self._running = self._bridge.start(Entry.RUN, *prepared.numbers, text=prepared.text)
         while True:
             event = self._next()
             if event.kind == "interrupt":
@@ -151,42 +208,26 @@ class Evaluation:
                 pass
             self._running = None
 
-    def _start(self, code: str, kind: str) -> None:
-        bridge = self._bridge
+    def _prepare(self, kind: Kind) -> _Prepared:
+        bridge, code = self._bridge, self._code
         decoded = inputs.decode(self._frame["inputs"], self._buffers)
-        # An input that is one long text goes as it is: as JSON it would be read twice.
-        is_text = isinstance(decoded.value, str) and bridge.post(Slot.INPUTS, decoded.value)
-        text, leaves = ("", []) if is_text else inputs.to_text(decoded, bridge.token)
-        flags = {
-            "isText": is_text,
-            "callsMain": forms.calls_main(code),
-            "kind": kind,
-            "session": self._session,
-            "revive": bridge.token in text,
-            "name": _FILENAME,
-        }
-        for leaf in leaves:
-            leaf.place(bridge)
-        if kind != "program":
+        # An input that is one text goes as it is: as JSON it would be read twice.
+        is_text = isinstance(decoded.value, str)
+        text, leaves = (decoded.value, []) if is_text else inputs.to_text(decoded, bridge.token)
+        calls_main = forms.calls_main(code)
+        if kind != Kind.PROGRAM:
             code = forms.visible_main(code) + f"\n//# sourceURL={_FILENAME}"
-        flags_text = json.dumps(flags)
-        flags_data = flags_text.encode() + b" " * (len(flags_text) % 2)
-        code_data, code_units, code_wide = _POSTED if bridge.post(Slot.CODE, code) else _units(code)
-        posted = is_text or bridge.post(Slot.INPUTS, text)
-        input_data, input_units, input_wide = _POSTED if posted else _units(text)
-        bridge.put(flags_data, code_data, input_data)
-        code_at = len(flags_data)
-        input_at = code_at + len(code_data)
-        self._running = bridge.start(
-            Entry.RUN, len(flags_text), code_at, code_units, code_wide, input_at, input_units, input_wide
-        )
+        revive = not is_text and bridge.token in text
+        return _Prepared(code + text, (kind, _units(code), is_text, calls_main, self._session, revive), leaves)
 
     def _next(self) -> Event:
         """Wait for what can be seen to: one call of the driver at a time. A timer that comes due is an event."""
         events = self._bridge.events
+        if self._heard:
+            return self._heard.popleft()
         while self._running is not None:
             event = events.get()
-            if event.kind in ("value", "interrupt"):
+            if event.kind in _OF_STEPS:
                 return event
             self._waiting.append(event)
         if self._waiting:
@@ -206,9 +247,8 @@ class Evaluation:
                 if content.ending is Ending.MEMORY:
                     raise MemoryError(content.text)
                 raise _BrokenOff(content.text.strip().splitlines()[-1][:500] if content.text else content.ending.name)
-            if isinstance(content, str) and content:
-                self._report = json.loads(content)
-                self._has_marks = bridge.token in content
+            if isinstance(content, bytes) and content:
+                self._report = self._read(content)
         elif event.kind == "settled":
             self._running = bridge.start(Entry.NOTHING)
         elif event.kind == "alarm":
@@ -219,7 +259,25 @@ class Evaluation:
             bridge.put(text, answer.data)
             self._running = bridge.start(Entry.ANSWER, answer.request, answer.kind, len(text) // 2, len(answer.data))
 
+    def _read(self, content: bytes) -> dict[str, Any]:
+        if content[:1] != b"{":
+            return {"restful": content[:1] == _NO_VALUE, "plain": content}
+        self._has_marks = self._bridge.token.encode() in content
+        report: dict[str, Any] = json.loads(content)
+        return report
+
+    def _value(self, content: bytes) -> dict[str, Any] | None:
+        """Return the reply frame for a report that is a value and nothing more; None for any other."""
+        if content[:1] == _TEXT:
+            return {"op": "value", "value": pack(content[1:].decode(errors="surrogatepass"))}
+        if content[:1] in (_JSON, _NO_VALUE):
+            value = json.loads(content[1:])
+            return {"op": "value", "value": outputs.to_packed(value, self._bridge.token, [], has_marks=False)}
+        return None
+
     def _reply(self, report: dict[str, Any], code: str) -> dict[str, Any]:
+        if "plain" in report and (reply := self._value(report["plain"])) is not None:
+            return reply
         outcome = report["outcome"]
         kind = outcome["kind"]
         if kind == "value":
@@ -255,13 +313,9 @@ def memory_exhausted() -> dict[str, Any]:
     return _error("MemoryLimitExceeded", "the heap of the isolate is full", "", "")
 
 
-def _units(text: str) -> tuple[bytes, int, bool]:
-    """Return a text as code units, how many, and whether they are two bytes each; at an even size."""
-    if text.isascii():
-        data = text.encode("ascii")
-        return data + b" " * (len(data) % 2), len(text), False
-    data = text.encode("utf-16-le", "surrogatepass")
-    return data, len(data) // 2, True
+def _units(text: str) -> int:
+    """Return the length of a text in UTF-16."""
+    return len(text) if text.isascii() else len(text.encode("utf-16-le")) // 2
 
 
 def _error(kind: str, what: str, where: str, remedy: str) -> dict[str, Any]:

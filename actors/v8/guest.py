@@ -1,29 +1,28 @@
 """Inside the jail: one isolate, for one task or for the cells of one session.
 
-The isolate's thread runs the code; this process's main thread waits for what
-comes of it: a value, a timer that is due, a step of a request, an interrupt.
+The isolate's thread takes the frame, runs the code and answers; this process's
+main thread sleeps, unless there is more to see to than a value.
 Everything here shares a process with hostile code and is trusted by nobody.
 """
 
 from __future__ import annotations
 
-import functools
 import importlib.resources
 import os
 import signal
-import threading
 from typing import Any, Final
 
 from runvisor.actors.channel.frames import FrameSocket
-from runvisor.actors.jail import limits
+from runvisor.actors.v8.attendant import Attendant
 from runvisor.actors.v8.bridge import Bridge
-from runvisor.actors.v8.evaluation import Evaluation, memory_exhausted
 from runvisor.actors.v8.exhaustion import watch_private_memory
 from runvisor.actors.v8.isolate import load_library
-from runvisor.actors.v8.shared import received
+from runvisor.policies.permissions import MiB
 from runvisor.policies.values import pack
 
 _MAX_HEAP_MIB: Final = 4096
+_NO_CPU_LIMIT_S: Final = 1 << 30
+_WARM_SOURCES: Final = ("1", "({ y: inputs.x })", "JSON.stringify(inputs)")
 _DRIVER: Final = ("bridge", "timers", "console", "values", "tasks", "entry")
 _PARTS: Final = {"parts": ("inspect", "text", "events", "data", "fetch"), "bundle": ("url", "streams", "program")}
 
@@ -48,52 +47,27 @@ def prepare(options: dict[str, Any]) -> Bridge:
     """Start the isolate: its threads must exist before seccomp binds them all."""
     del options
     bridge = Bridge(_driver, _parts)
-    # Walk the path of a task once: after a fork, the first touch of each page costs a copy.
-    Evaluation(bridge, {"code": "1", "inputs": pack(None)}).answer()
-    bridge.isolate.evaluate("delete globalThis.inputs")
+    _rehearse(bridge)
     return bridge
+
+
+def _rehearse(bridge: Bridge) -> None:
+    """Walk the path of a task, from its frame to its answer: the first touch of each page costs a fault or a copy."""
+    for code in _WARM_SOURCES:
+        ours, theirs = FrameSocket.pair()
+        with ours, theirs:
+            limits_of_none = {"cpu_s": _NO_CPU_LIMIT_S, "memory_bytes": _MAX_HEAP_MIB * MiB}
+            ours.send({"code": code, "inputs": pack({"x": [1.5, "text"]}), "env": {}, **limits_of_none})
+            Attendant(theirs, bridge, lambda: None, lambda _: None).serve()
+            ours.receive()
+            ours.receive()
+    bridge.isolate.evaluate("delete globalThis.inputs")
 
 
 def serve(channel: FrameSocket, prepared: Bridge) -> None:
     """Take one task, or the cells of one session, and answer; the process ends with it."""
-    first, fds = channel.receive_with_fds()
-    if first is None:
-        return
-    is_session = first.get("mode") == "session"
-    if is_session:  # process 1 of a namespace gets no signal that it does not handle
-        signal.signal(signal.SIGINT, lambda *_: prepared.interrupt())
-    channel.send({"op": "started"})
-    limits.apply_cpu_limit(first["cpu_s"])
-    os.environ.update(first.get("env", {}))
-    answering = threading.Lock()
-    watch_private_memory(functools.partial(_answer_exhausted, channel, answering))
-    prepared.isolate.limit_heap(first["memory_bytes"])
-    prepared.begin()
-    if is_session:
-        _serve_cells(channel, prepared, answering)
-    else:
-        answer = Evaluation(prepared, first, received(first.get("shared"), fds)).answer()
-        with answering:
-            channel.send(answer)
-            os._exit(0)
-    os._exit(0)  # closing an isolate deadlocks when its task still runs
-
-
-def _answer_exhausted(channel: FrameSocket, answering: threading.Lock) -> None:
-    with answering:
-        channel.send(memory_exhausted())
-        os._exit(0)
-
-
-def _serve_cells(channel: FrameSocket, bridge: Bridge, answering: threading.Lock) -> None:
-    while True:
-        Evaluation(bridge, {}, session=True).rest(channel)
-        cell, fds = channel.receive_with_fds()
-        if cell is None:
-            return
-        buffers = received(cell.get("shared"), fds)
-        answer = Evaluation(bridge, cell, buffers, session=True).answer()
-        with answering:
-            channel.send(answer)
-        for buffer in buffers:
-            os.close(buffer.fd)
+    # Process 1 of a namespace gets no signal that it does not handle.
+    signal.signal(signal.SIGINT, lambda *_: prepared.interrupt())
+    # Closing an isolate deadlocks when its task still runs.
+    Attendant(channel, prepared, lambda: os._exit(0), watch_private_memory).serve()
+    os._exit(0)

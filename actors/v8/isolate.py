@@ -105,7 +105,7 @@ class Isolate:
         self._library = init_mini_racer(ignore_duplicate_init=True)
         self._on_call = on_call
         self._numbers = itertools.count(_FIRST_EVALUATION)
-        self._deliveries: dict[int, Callable[[JsValue], None]] = {}
+        self._deliveries: dict[int, Callable[[JsValue | bytes], None]] = {}
         self._callback = MR_CALLBACK(self._called)  # kept: the library holds only its address
         self._context = self._library.mr_init_context(self._callback)
 
@@ -115,21 +115,41 @@ class Isolate:
 
     def evaluate(self, code: str) -> JsValue:
         """Run a script and wait for its value."""
-        return self._wait(lambda number: self._submit_script(code, number))
+        arrived: queue.SimpleQueue[JsValue | bytes] = queue.SimpleQueue()
+        number = next(self._numbers)
+        self._deliveries[number] = arrived.put
+        text = self._string(code)
+        self._library.mr_eval(self._context, text, number)
+        self._free(text)
+        return _decoded(arrived.get())
 
     def call(self, function: Handle) -> JsValue:
         """Call a function without arguments and wait for its value."""
-        return self._wait(lambda number: self._submit_call(function, number))
+        arrived: queue.SimpleQueue[JsValue | bytes] = queue.SimpleQueue()
+        self.start(function, arrived.put)
+        return _decoded(arrived.get())
 
-    def start(self, function: Handle, deliver: Callable[[JsValue], None]) -> int:
+    def start(self, function: Handle, deliver: Callable[[JsValue | bytes], None], text: str = "") -> int:
         """Call a function without arguments; its value is delivered on the isolate's thread.
+
+        A string is delivered as its bytes in UTF-8, with lone surrogates as three
+        bytes each. What delivers may wait there, and `start` more; nothing else
+        of this class.
+
+        Args:
+            function: What to call.
+            deliver: Takes the value.
+            text: What the function finds as its ``this``, if it is a strict one.
 
         Returns:
             A number for `cancel`.
         """
         number = next(self._numbers)
         self._deliveries[number] = deliver
-        return self._submit_call(function, number)
+        this = self._string(text)
+        task = self._library.mr_call_function(self._context, function.raw, this, self._no_arguments.raw, number)
+        self._free(this)
+        return int(task)
 
     def cancel(self, task: int) -> None:
         """End what `start` began; it is delivered as `Ending.TERMINATED`, if it still ran."""
@@ -141,38 +161,9 @@ class Isolate:
         self._free(self._library.mr_set_object_item(self._context, target.raw, key, value.raw))
         self._free(key)
 
-    def set_text(self, target: Handle, index: int, text: str) -> None:
-        """Set an element, which must be there, of an array that no task has touched.
-
-        Raises:
-            UnicodeEncodeError: The text holds lone surrogates.
-        """
-        value = self._string(text)
-        self.set(target, index, Handle(value))
-        self._free(value)
-
     def limit_heap(self, limit_bytes: int) -> None:
         """End the running evaluation as `Ending.MEMORY` when the heap grows beyond this."""
         self._library.mr_set_hard_memory_limit(self._context, limit_bytes)
-
-    def _wait(self, submit: Callable[[int], int]) -> JsValue:
-        arrived: queue.SimpleQueue[JsValue] = queue.SimpleQueue()
-        number = next(self._numbers)
-        self._deliveries[number] = arrived.put
-        submit(number)
-        return arrived.get()
-
-    def _submit_script(self, code: str, number: int) -> int:
-        text = self._string(code)
-        task = self._library.mr_eval(self._context, text, number)
-        self._free(text)
-        return int(task)
-
-    def _submit_call(self, function: Handle, number: int) -> int:
-        this = self._library.mr_alloc_int_val(self._context, 0, 11)
-        task = self._library.mr_call_function(self._context, function.raw, this, self._no_arguments.raw, number)
-        self._free(this)
-        return int(task)
 
     @property
     def _no_arguments(self) -> Handle:
@@ -203,14 +194,14 @@ class Isolate:
         if deliver is not None:
             deliver(value)
 
-    def _value(self, raw: Any) -> JsValue:
+    def _value(self, raw: Any) -> JsValue | bytes:
         content = raw.contents
         kind, size = content.type, content.len
         if kind in (10, 6, 100, 103, 9, 7):
             return Handle(raw)
         if kind in (101, 102):  # the handle is kept, and the memory with it
             return Buffer(content.value.value_ptr, size)
-        value: JsValue = None
+        value: JsValue | bytes = None
         if kind == 2:
             value = content.value.int_val == 1
         elif kind == _INTEGER:
@@ -218,9 +209,13 @@ class Isolate:
         elif kind in (4, 8):
             value = float(content.value.double_val)
         elif kind == _STRING:
-            value = ctypes.string_at(content.value.bytes_val, size).decode(errors="replace")
+            value = ctypes.string_at(content.value.bytes_val, size)
         elif kind >= 200:
             text = ctypes.string_at(content.value.bytes_val, size).decode(errors="replace")
             value = Failure(Ending(kind) if kind <= 204 else Ending.EXCEPTION, text)
         self._free(raw)
         return value
+
+
+def _decoded(value: JsValue | bytes) -> JsValue:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value

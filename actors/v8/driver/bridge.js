@@ -13,7 +13,7 @@ const PromiseOf = Promise, BigIntOf = BigInt, BufferOf = ArrayBuffer, Bytes = Ui
 const MemoryOf = WebAssembly.Memory;
 const indirectEval = eval;
 const { fromCharCode } = String;
-const charCodeAt = String.prototype.charCodeAt;
+const { charCodeAt, slice } = String.prototype;
 const promiseThen = Promise.prototype.then;
 const getter = (object, name) => getOwnPropertyDescriptor(object, name).get;
 const typedArray = getPrototypeOf(Uint8Array.prototype);

@@ -5,31 +5,22 @@ const internals = {
   ask, CALL, header, bytes, units, unitCount, putText, textOf, part, now, answers, define, fail,
   typedArray, copyFrom, timerId,
 };
-// Long texts come as strings of the engine's own making. The elements are there before any task:
-// setting one never looks at Array.prototype.
-const post = [null, null];
-const collect = (index) => {
-  const text = post[index];
-  post[index] = null;
-  return text;
-};
 let inbox = bytes;
-const take = (at, length, wide) =>
-  textOf(wide ? new Units(inboxBuffer(), inboxOffset() + at, length) : new Bytes(inboxBuffer(), inboxOffset() + at, length), length);
+const take = (at, length) => textOf(new Units(inboxBuffer(), inboxOffset() + at, length), length);
 const inboxBuffer = () => (inbox === bytes ? scratch : inbox);
 const inboxOffset = () => (inbox === bytes ? HEADER_BYTES : 0);
 
-const enter = () => {
+/** Called with a text as its `this`: a string of the engine's own making, which costs nothing here. */
+function enter() {
   stepping = true;
   switch (header[0]) {
-    case 1: { // run: flags as ASCII, then code, then inputs
-      const [, flagsLength, codeAt, codeLength, codeWide, inputsAt, inputsLength, inputsWide] = header;
-      const flags = parse(take(0, flagsLength, false));
-      const code = codeLength < 0 ? collect(0) : take(codeAt, codeLength, codeWide);
-      let inputs = inputsLength < 0 ? collect(1) : take(inputsAt, inputsLength, inputsWide);
+    case 1: { // run: code, then inputs
+      const length = header[2];
+      const flags = { __proto__: null, kind: header[1], isText: header[3], callsMain: header[4], session: header[5], revive: header[6] };
+      const code = apply(slice, this, [0, length]);
+      let inputs = apply(slice, this, [length]);
       if (!flags.isText) inputs = parse(inputs);
       if (flags.revive) inputs = revive(inputs);
-      inbox = bytes;
       inbound = [];
       return run(code, inputs, flags);
     }
@@ -43,7 +34,7 @@ const enter = () => {
       const { buffer } = outbound[header[1]];
       return buffer;
     }
-    case 6: // room for long texts
+    case 6: // room for a long answer
       return (inbox = new BufferOf(header[1]));
     case 7: // forget the running cell
       turn++;
@@ -54,7 +45,7 @@ const enter = () => {
       const id = header[1], kind = header[2], length = header[3], size = header[4];
       const listener = answers[id];
       if (listener === undefined) return "";
-      const text = take(0, length, true);
+      const text = take(0, length);
       const data = new Bytes(size);
       if (size) apply(copyFrom, data, [new Bytes(inboxBuffer(), inboxOffset() + 2 * length, size)]);
       inbox = bytes;
@@ -62,7 +53,9 @@ const enter = () => {
       return "";
     }
   }
-};
+}
+/** Nothing: what is delivered with its value is the point. */
+const idle = () => "";
 lazily("text", ["TextEncoder", "TextDecoder", "atob", "btoa", "DOMException"]);
 lazily("events", ["Event", "CustomEvent", "EventTarget", "AbortController", "AbortSignal"]);
 lazily("data", ["structuredClone", "Blob", "File", "FormData", "crypto", "performance"]);
@@ -73,4 +66,4 @@ lazily("streams", [
 ]);
 lazily("fetch", ["fetch", "Headers", "Request", "Response"]);
 define(globalThis, "self", globalThis);
-return [enter, report, post];
+return [enter, report, idle];

@@ -1,7 +1,8 @@
 // Tasks and cells: run the code, wait for its value, report it as one JSON text.
 const REPLY_CHARS = 48 << 20;
 let turn = 0; // a promise of an abandoned cell settles into nothing
-let outcome = null; // JSON text of this turn's outcome, once there is one
+let outcome = null; // this turn's outcome, once there is one: JSON text, or behind one letter a value alone
+const NAME = "task.js";
 let held = null; // the value of this turn, once there is one; told when microtasks have run out
 let stepping = false; // the guest process has called, and will ask for the report
 let refused; // what could not be translated, to tell it from whatever a task throws
@@ -38,10 +39,13 @@ const settle = (value) => {
   restful = value === undefined;
   if (typeof value === "function" || typeof value === "symbol") return refuse(`a value of type ${typeof value}`);
   try {
-    const isPlain = typeof value !== "object" && typeof value !== "bigint";
-    const text = isPlain || value === null ? stringify(value) : jsonOf(value);
-    if (text !== undefined && text.length > REPLY_CHARS) return refuse(`a value of ${text.length} characters`, "return less, or write files");
-    outcome = `{"kind":"value","leaves":${isPlain ? 0 : outbound.length},"json":${text === undefined ? "null" : text}}`;
+    marks = 0;
+    const isText = typeof value === "string";
+    const isPlain = isText || (typeof value !== "object" && typeof value !== "bigint");
+    const text = isText ? value : (isPlain ? stringify(value) : jsonOf(value)) ?? "null";
+    if (text.length > REPLY_CHARS) return refuse(`a value of ${text.length} characters`, "return less, or write files");
+    if (marks) outcome = `{"kind":"value","leaves":${outbound.length},"json":${text}}`;
+    else outcome = (isText ? "T" : restful ? "U" : "V") + text;
   } catch (error) {
     refuse(describe(error).what);
   }
@@ -92,7 +96,7 @@ const runCommonJs = (code, flags) => {
 /** Run a module, or a cell of a session: whatever cannot be one script as it stands. */
 const runProgram = (code, flags) => {
   const { translate, meta, importing } = part("program");
-  const program = translate(code, flags.session, flags.name);
+  const program = translate(code, flags.session === 1, NAME);
   if (program.error) {
     refused = program;
     throw program;
@@ -105,7 +109,7 @@ const runProgram = (code, flags) => {
   if (!program.wrapped) return value;
   let exportsOf = () => ({});
   const exporting = (exports) => { exportsOf = exports; };
-  const ran = value(exporting, meta(flags.name), importing);
+  const ran = value(exporting, meta(NAME), importing);
   if (flags.session) return ran;
   return apply(promiseThen, ran, [(last) => {
     const exported = exportsOf();
@@ -115,7 +119,7 @@ const runProgram = (code, flags) => {
     return typeof main === "function" ? chosen(main, last, program.callsMain) : whole ?? last;
   }]);
 };
-const runners = { __proto__: null, script: runScript, commonjs: runCommonJs, program: runProgram, cell: (code) => indirectEval(code) };
+const runners = [runScript, runCommonJs, runProgram, (code) => indirectEval(code)]; // bridge.py's `Kind`
 const run = (code, inputs, flags) => {
   turn++;
   outcome = held = null;
@@ -136,6 +140,6 @@ const report = () => {
   if (outcome === null && held !== null) settle(held.value);
   stepping = false;
   if (outcome === null) return "";
-  const text = `{"restful":${restful},"edits":${stringify(edits)},"outcome":${outcome}}`;
-  return text;
+  if (outcome[0] !== "{") return outcome;
+  return `{"restful":${restful},"edits":${stringify(edits)},"outcome":${outcome}}`;
 };

@@ -19,6 +19,7 @@ const setPrototype = Set.prototype, setForEach = Set.prototype.forEach;
 const bigIntPrototype = BigInt.prototype, bigIntText = BigInt.prototype.toString;
 
 let inbound = []; // buffers of inputs
+let marks = 0; // how often the secret key stands in a value
 let outbound = []; // [kind, bytes] of what a value holds
 
 /** Make room for a buffer of the inputs: memory of whole pages may later be mapped over. */
@@ -61,6 +62,7 @@ const mark = (kind, buffer, offset, size) => {
   const copy = new Bytes(size);
   apply(copyFrom, copy, [new Bytes(buffer, offset, size)]);
   outbound[outbound.length] = copy;
+  marks++;
   return { __proto__: null, [token]: [outbound.length - 1, kind, size] };
 };
 const asObject = (map) => {
@@ -82,7 +84,7 @@ const asArray = (set) => {
   return items;
 };
 const hooks = [
-  [bigIntPrototype, function () { return { __proto__: null, [token]: apply(bigIntText, this, [16]) }; }],
+  [bigIntPrototype, function () { marks++; return { __proto__: null, [token]: apply(bigIntText, this, [16]) }; }],
   [mapPrototype, function () { return asObject(this); }],
   [setPrototype, function () { return asArray(this); }],
 ];
