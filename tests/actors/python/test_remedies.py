@@ -58,7 +58,7 @@ def test_the_guests_own_errors_have_none(task: Task, code: str) -> None:
 
 def test_a_package_of_another_profile_is_said_to_be_there() -> None:
     assert remedy_for(ModuleNotFoundError("", name="torch.nn"), {"torch": "deep"}) == (
-        "the profile 'deep' has torch; run the task there"
+        "the profile 'deep' has torch; run the task with profile='deep'"
     )
 
 
