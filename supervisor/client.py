@@ -19,10 +19,12 @@ from ray.exceptions import RayError
 
 from runvisor.policies.errors import ConfigError, RunvisorError
 from runvisor.policies.permissions import Permissions
+from runvisor.policies.recording import Recording, Replay
 from runvisor.policies.result import Result
 from runvisor.policies.scheduling.arms import ARMS
 from runvisor.policies.trust import OnExcess, Trust
 from runvisor.policies.values import Value
+from runvisor.supervisor import recordings
 from runvisor.supervisor.actor import SupervisorOptions
 from runvisor.supervisor.async_session import AsyncSession
 from runvisor.supervisor.attach import connect, supervisor_actor
@@ -143,6 +145,34 @@ class Supervisor:
             profile=profile,
         )
         return self._handle.run(task, on_excess=on_excess, language_reason=reason, on_event=output_events(on_output))
+
+    def record(self, code: str | bytes, language: str = AUTO, **options: Any) -> tuple[Result, Recording]:
+        """Run one piece of code deterministically, and write down all that is needed to run it again.
+
+        Args:
+            code: As for `run`.
+            language: As for `run`; one of those that wasm modules are made of.
+            options: As for `run`: ``inputs``, ``permissions``, ``trust``, ``label``.
+
+        Raises:
+            NoEligibleArm: Nothing runs this language deterministically.
+            InvalidTask: It was cut off by its deadline: that cannot be repeated.
+        """
+        task, reason = make_task(code, language, **options)
+        return recordings.record(self._handle, task, reason)
+
+    def replay(self, recording: bytes | Recording, *, ceiling: Permissions | None = None) -> Replay:
+        """Run a recorded execution again, as untrusted code, and compare it bit for bit.
+
+        Args:
+            recording: What `record` returned, or its bytes; nothing in it is trusted.
+            ceiling: The most that it may have; None is a minute and 1 GiB.
+
+        Raises:
+            InvalidTask: It is no recording.
+            CapabilityDenied: It asks for more than the ceiling.
+        """
+        return recordings.replay(self._handle, recording, ceiling)
 
     def submit(self, code: str | bytes, language: str = AUTO, **options: Any) -> Execution:
         """Begin to run one piece of code, and return what follows it.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from runvisor.actors.settings import RuntimeSettings
     from runvisor.policies import errors
     from runvisor.policies.permissions import Filesystem, Network, Permissions
+    from runvisor.policies.recording import Recording, Replay
     from runvisor.policies.result import Artifact, Isolation, Result, Usage
     from runvisor.policies.scheduling.decision import Decision
     from runvisor.policies.task import Task
@@ -44,6 +45,8 @@ __all__ = [
     "PlanResult",
     "PoolSize",
     "PythonProfile",
+    "Recording",
+    "Replay",
     "Result",
     "RuntimeSettings",
     "Session",
@@ -71,6 +74,8 @@ _HOMES = {
     "Filesystem": "policies.permissions",
     "Network": "policies.permissions",
     "Permissions": "policies.permissions",
+    "Recording": "policies.recording",
+    "Replay": "policies.recording",
     "Artifact": "policies.result",
     "Isolation": "policies.result",
     "Result": "policies.result",

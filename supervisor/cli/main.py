@@ -11,7 +11,7 @@ import sys
 import typer
 
 from runvisor.policies.errors import RunvisorError
-from runvisor.supervisor.cli import doctor, humaneval, plan, run_code, session
+from runvisor.supervisor.cli import doctor, humaneval, plan, replay, run_code, session
 from runvisor.supervisor.cli.output import print_error
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command("run")(run_code.run)
+app.command("replay")(replay.replay)
 app.command("session")(session.session)
 app.command("plan")(plan.plan)
 app.command("doctor")(doctor.doctor)

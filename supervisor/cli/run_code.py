@@ -33,6 +33,7 @@ def run(
     give: Annotated[list[Path] | None, typer.Option("--in", help="A file to find under /in.")] = None,
     take: Annotated[Path | None, typer.Option("--out", help="A folder for what is left under /out.")] = None,
     profile: Annotated[str, typer.Option(help="Packages that Python finds loaded: bare, science, ...")] = "",
+    record: Annotated[Path | None, typer.Option(help="Run it deterministically; write a recording here.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say why this runtime was chosen.")] = False,
     address: Annotated[str | None, typer.Option(help="A Ray cluster to join; default is a local one.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
@@ -48,18 +49,29 @@ def run(
         }
     )
     live = LiveOutput()
-    with reserved_stdout(wanted=as_json), Supervisor.start(address) as supervisor:
-        result = supervisor.run(
-            code,
-            language,
-            inputs=_inputs(inputs),
-            permissions=permissions,
-            trust=trust,
-            label="" if file == "-" else Path(file).name,
-            files={path.name: _content(path) for path in give or ()},
-            profile=profile,
-            on_output=None if as_json else live,
+    if record is not None and (give or take is not None or profile):
+        raise ConfigError(
+            "a recording holds no files and no profile", "--record", "leave --in, --out and --profile out"
         )
+    with reserved_stdout(wanted=as_json), Supervisor.start(address) as supervisor:
+        label = "" if file == "-" else Path(file).name
+        if record is not None:
+            result, recording = supervisor.record(
+                code, language, inputs=_inputs(inputs), permissions=permissions, trust=trust, label=label
+            )
+            _write(record, recording.to_bytes())
+        else:
+            result = supervisor.run(
+                code,
+                language,
+                inputs=_inputs(inputs),
+                permissions=permissions,
+                trust=trust,
+                label=label,
+                files={path.name: _content(path) for path in give or ()},
+                profile=profile,
+                on_output=None if as_json else live,
+            )
         if take is not None:
             _put(result.files, take)
         if as_json:
@@ -92,6 +104,13 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InvalidTask(f"{path} cannot be read: {error.strerror}", "--in", "give the path of a file") from None
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}", "--record", "give another path") from None
 
 
 def _put(files: Mapping[str, bytes], folder: Path) -> None:

@@ -55,7 +55,7 @@ def lane(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[EngineProcess, Wire]
     assert operations.arms() == (sys.modules[__name__],)
     process = EngineProcess(2)
     ours, theirs = socket.socketpair()
-    process.serve_lane(theirs, os.open(os.devnull, os.O_RDONLY))
+    process.serve_lane(theirs, os.open(os.devnull, os.O_RDONLY), 1)
     wire = Wire(ours)
     yield process, wire
     wire.close()
