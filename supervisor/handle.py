@@ -111,9 +111,7 @@ class Handle:
             WorkerError: Our side failed; a task that had not started was tried again once.
         """
         call = call or Call()
-        decision, runtime, variant, pool = self._place(
-            task, on_excess, language_reason, ARMS, is_followed=on_event is not None
-        )
+        decision, runtime, variant, pool = self._place(task, on_excess, language_reason, ARMS)
         request = {
             "op": "execute",
             "authority": self._authority,
@@ -244,13 +242,7 @@ class Handle:
         self._snapshot = Snapshot.from_wire(given["snapshot"])
 
     def _place(
-        self,
-        task: Task,
-        on_excess: OnExcess,
-        language_reason: str,
-        arms: Sequence[Arm],
-        *,
-        is_followed: bool = False,
+        self, task: Task, on_excess: OnExcess, language_reason: str, arms: Sequence[Arm]
     ) -> tuple[Decision, str, str, _Pool]:
         """Choose an arm for a task: its decision, runtime, variant and pool."""
         self.renew()
@@ -263,7 +255,7 @@ class Handle:
             on_excess=on_excess,
         )
         while True:
-            decision = self._decide(task, grant, language_reason, arms, is_followed=is_followed)
+            decision = self._decide(task, grant, language_reason, arms)
             runtime, _, variant = decision.arm.partition("/")
             try:
                 return decision, runtime, variant, self._pool(runtime)
@@ -271,11 +263,9 @@ class Handle:
                 # Found out now rather than by the probe: the arm is struck out, and the next one chosen.
                 self._unavailable = {**self._unavailable, runtime: str(error)}
 
-    def _decide(
-        self, task: Task, grant: Grant, language_reason: str, arms: Sequence[Arm], *, is_followed: bool
-    ) -> Decision:
+    def _decide(self, task: Task, grant: Grant, language_reason: str, arms: Sequence[Arm]) -> Decision:
         loads = {name: pool.load for name, pool in list(self._pools.items())}
-        unfit, found = self._fitness(task, grant, arms, is_followed=is_followed)
+        unfit, found = self._fitness(task, grant, arms)
         return choose(
             task.language,
             family_of(task.language, task.code),
@@ -291,16 +281,14 @@ class Handle:
             found=found,
         )
 
-    def _fitness(
-        self, task: Task, grant: Grant, arms: Sequence[Arm], *, is_followed: bool
-    ) -> tuple[Mapping[str, str], str]:
+    def _fitness(self, task: Task, grant: Grant, arms: Sequence[Arm]) -> tuple[Mapping[str, str], str]:
         """Return the arms that the code itself rules out, and what was found in it."""
         if task.language == "python":
             return numeric_fitness(task.source)
         if task.language == "javascript" and ARM not in self._unavailable:
             rivals = [arm for arm in arms if arm.name == RIVAL]
             is_alone = not split_eligible(rivals, task.language, grant, self._unavailable)[0]
-            return quickjs_fitness(task.source, is_alone=is_alone, is_followed=is_followed)
+            return quickjs_fitness(task.source, is_alone=is_alone)
         return {}, ""
 
     def _pool(self, runtime: str) -> _Pool:

@@ -130,7 +130,7 @@ class WasmRuntime:
                 outcome = on_engine(self._engines, grant.principal, run.memory_bytes, run)
                 bytes_in = run.input_bytes
             elif variant == "quickjs":
-                outcome, bytes_in = self._run_javascript(task, grant, watch.started)
+                outcome, bytes_in = self._run_javascript(task, grant, watch)
             else:
                 outcome, bytes_in = self._run_module(task, grant, watch)
         except DiskLimitExceeded:  # refused before it began, as by every runtime
@@ -182,8 +182,8 @@ class WasmRuntime:
     def _tell_denial(self, task: Task, grant: Grant, denial: Denial) -> None:
         self.on_denial(grant.principal, {"label": task.label, **denial.to_message()})
 
-    def _run_javascript(self, task: Task, grant: Grant, on_started: Callable[[], None]) -> tuple[Outcome, int]:
-        run = javascript.JavaScriptRun(task.source, task.inputs, grant.permissions, on_started)
+    def _run_javascript(self, task: Task, grant: Grant, watch: Watch) -> tuple[Outcome, int]:
+        run = javascript.JavaScriptRun(task.source, task.inputs, grant.permissions, watch)
         outcome = on_engine(self._engines, grant.principal, grant.permissions.memory_bytes, run)
         return outcome, len(task.code) + run.input_bytes
 

@@ -10,17 +10,15 @@ from runvisor.policies.javascript.profile import objections
 ARM: Final = "wasm/quickjs"
 RIVAL: Final = "v8/isolate"
 _NO_OBJECTIONS: Final[tuple[Mapping[str, str], str]] = ({}, "")
-_LATE: Final[tuple[Mapping[str, str], str]] = ({ARM: "it gives its output in one piece, at the end"}, "")
 
 
-def quickjs_fitness(code: str, *, is_alone: bool, is_followed: bool = False) -> tuple[Mapping[str, str], str]:
+def quickjs_fitness(code: str, *, is_alone: bool) -> tuple[Mapping[str, str], str]:
     """Return why the arm is struck out, if it is, and what was found, if anything was.
 
     Args:
         code: JavaScript source.
         is_alone: No other arm may run the task, so that there are no answers to be equal to:
             only what QuickJS lacks counts then.
-        is_followed: Somebody waits for its output while it runs.
 
     Example:
         >>> quickjs_fitness("Math.sin(1)", is_alone=False)[0]
@@ -28,8 +26,6 @@ def quickjs_fitness(code: str, *, is_alone: bool, is_followed: bool = False) -> 
         >>> quickjs_fitness("Math.sin(1)", is_alone=True)
         ({}, 'Of the program: it uses Math.sin, whose answers may differ from V8.')
     """
-    if is_followed and not is_alone:
-        return _LATE
     found = objections(code)
     if found.absent:
         return {ARM: found.absent}, ""

@@ -1,8 +1,8 @@
 """The engine process's side: answers the ``javascript`` request.
 
 It has ``code``, ``inputs`` (packed, or nothing for None), ``facts`` of the image,
-``profile``, ``seed``, ``timeout_s``, ``memory_bytes``, ``output_bytes``, and ``fuel`` where
-instructions are counted. The reply is that of ``run`` for a command.
+``profile``, ``seed``, ``timeout_s``, ``memory_bytes``, ``output_bytes``, ``follow`` where output is
+to come as it is printed, and ``fuel`` where instructions are counted. The reply is that of ``run`` for a command.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from runvisor.actors.wasm.images.manifest import Fact
 from runvisor.actors.wasm.javascript import hostside
 from runvisor.actors.wasm.javascript.agreement import METERED, OPERATION, PLAIN, image_name
 from runvisor.actors.wasm.javascript.interpreter import Broken, Interpreter, is_unparsed, place_of
+from runvisor.actors.wasm.live_output import LiveOutput
 from runvisor.actors.wasm.modules import CompiledModule
 from runvisor.actors.wasm.profiles import MAX_MEMORY_BYTES, TABLE_ELEMENTS, TABLES
 from runvisor.actors.wasm.run import explain
@@ -52,7 +53,15 @@ def run(lane: EngineLane, message: Message) -> Message:
     assert isinstance(module, CompiledModule)
     began_at = time.thread_time()
     store = lane.store(profile)
-    reply = Execution(lane.process.deadlines, lane.process.wasi, store, module, message).reply()
+    lane.begin(message, store.token)
+    execution = Execution(lane.process.deadlines, lane.process.wasi, store, module, message)
+    if message.get("follow"):
+        live = LiveOutput(execution.world, lane.emit, lane.process.flusher)
+        reply = execution.reply()
+        out, err = live.end()  # what the host has had already
+        reply |= {"stdout": reply["stdout"][out:], "stderr": reply["stderr"][err:]}
+    else:
+        reply = execution.reply()
     reply["cpu_s"] = time.thread_time() - began_at
     return reply
 
@@ -69,6 +78,9 @@ class Execution:
         store: Fresh, without limits yet.
         module: The image.
         message: The request.
+
+    Attributes:
+        world: What it sees beside the interpreter.
     """
 
     def __init__(
@@ -81,12 +93,13 @@ class Execution:
         self._message = message
         self._fuel: int | None = message.get("fuel")
         self._facts: Mapping[str, Fact] = message["facts"]
+        self.world = World(store.token, message["output_bytes"], deadlines=deadlines)
 
     def reply(self) -> Message:
         """Run it and describe what came of it."""
         message, store = self._message, self._store
         store.limit(min(message["memory_bytes"], MAX_MEMORY_BYTES), TABLE_ELEMENTS, TABLES, self._fuel)
-        world = World(store.token, message["output_bytes"])
+        world = self.world
         reply: Message = {}
         self._deadlines.begin(store.token, message["timeout_s"])
         self._wasi.enter(world)

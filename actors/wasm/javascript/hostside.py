@@ -79,6 +79,8 @@ def _print(caller: int, raw: bytes) -> int | None:
     if len(data) - 1 > room:
         world.overflowed = name
         return None
+    if world.on_output is not None:
+        world.on_output()
     _call(caller, frame, b"qjs_free_cstring", _ONE.pack(at))
     return _call(caller, frame, b"qjs_dup_value", _ONE.pack(streams.undefined)) or None
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import struct
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -111,9 +110,9 @@ class Interpreter:
             seconds = max(0.0, float(text) / 1000)
         except ValueError:
             raise Broken from None
-        left_s = self._deadlines.left_s(self._store.token)
-        time.sleep(min(seconds, left_s))
-        # A run whose time is over is ended by the next call into it.
+        token = self._store.token
+        self._deadlines.sleep(token, min(seconds, self._deadlines.left_s(token)))
+        # A run whose time is over, or that was called off, is ended by the next call into it.
 
     def _parsed(self, text: bytes) -> dict[str, Any]:
         try:

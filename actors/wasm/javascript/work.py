@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
 from runvisor.actors.channel.frames import Message
+from runvisor.actors.runtime import Watch
 from runvisor.actors.wasm.executions import GRACE_S, Outcome, of_type
+from runvisor.actors.wasm.hearing import Heard, ignore_denial
 from runvisor.actors.wasm.image import Image
 from runvisor.actors.wasm.images.manifest import Manifest
 from runvisor.actors.wasm.images.quickjs import FILE
@@ -51,16 +52,17 @@ class JavaScriptRun:
         code: The program.
         inputs: The task's inputs.
         permissions: The grant's.
-        on_started: Called once, before the program begins.
+        watch: Told of the start and of output; asked whether to go on.
     """
 
     code: str
     inputs: Value
     permissions: Permissions
-    on_started: Callable[[], None]
+    watch: Watch
     input_bytes: int = 0
     """Known when it has run."""
     _has_started: bool = False
+    _told: list[int] = field(default_factory=lambda: [0, 0])
 
     def __call__(self, link: EngineLink, lane: Lane) -> Outcome:
         """Have the engine load the image if it has not, and run the program."""
@@ -84,12 +86,21 @@ class JavaScriptRun:
         }
         if permissions.instructions is not None:
             request["fuel"] = permissions.instructions
+        if self.watch.wants_output:
+            request["follow"] = True
         if not self._has_started:
             self._has_started = True
-            self.on_started()
+            self.watch.started()
+        heard = Heard(permissions.output_bytes, self.watch.output, ignore_denial, self._told)
         loaded = time.perf_counter()
         try:
-            reply = lane.ask(request, permissions.timeout_s + GRACE_S, _REPLIES * permissions.output_bytes + MiB)
+            reply = lane.ask(
+                request,
+                permissions.timeout_s + GRACE_S,
+                _REPLIES * permissions.output_bytes + MiB,
+                hear=heard.hear,
+                cancellation=self.watch.cancellation,
+            )
         except Unanswered:
             link.condemn()
             return Outcome(
@@ -98,11 +109,14 @@ class JavaScriptRun:
                     "timeout_s",
                     "raise timeout_s, or do less",
                 ),
+                stdout=heard.all_of(1, b""),
+                stderr=heard.all_of(2, b""),
+                told=heard.told,
                 wall_s=time.perf_counter() - loaded,
             )
-        return self._read(reply, time.perf_counter() - loaded, loaded - began)
+        return self._read(reply, heard, time.perf_counter() - loaded, loaded - began)
 
-    def _read(self, reply: Message, wall_s: float, load_s: float) -> Outcome:
+    def _read(self, reply: Message, heard: Heard, wall_s: float, load_s: float) -> Outcome:
         error = guest_error(reply["error"]) if "error" in reply else None
         packed = of_type(reply, "value", bytes) if error is None else b""
         if len(packed) > self.permissions.output_bytes:
@@ -114,8 +128,9 @@ class JavaScriptRun:
         return Outcome(
             value=unpack(packed) if error is None else None,
             error=error,
-            stdout=of_type(reply, "stdout", bytes),
-            stderr=of_type(reply, "stderr", bytes),
+            stdout=heard.all_of(1, of_type(reply, "stdout", bytes)),
+            stderr=heard.all_of(2, of_type(reply, "stderr", bytes)),
+            told=heard.told,
             value_bytes=len(packed),
             wall_s=wall_s,
             cpu_s=of_type(reply, "cpu_s", float),

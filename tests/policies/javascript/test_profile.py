@@ -72,8 +72,3 @@ def test_a_difference_matters_only_beside_another_arm() -> None:
     assert not unfit
     assert "Math.sin" in found
     assert quickjs_fitness("fetch(x)", is_alone=True)[0].keys() == {ARM}
-
-
-def test_a_task_whose_output_is_followed_goes_where_it_comes_at_once() -> None:
-    assert "at the end" in quickjs_fitness("1", is_alone=False, is_followed=True)[0][ARM]
-    assert not quickjs_fitness("1", is_alone=True, is_followed=True)[0]

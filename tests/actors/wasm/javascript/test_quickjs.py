@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import numpy as np
 import pytest
 
+from runvisor.actors.cancellation import Cancellation
+from runvisor.actors.runtime import Watch
 from runvisor.actors.wasm.runtime import WasmRuntime
 from runvisor.policies import errors
-from runvisor.policies.permissions import MiB
+from runvisor.policies.permissions import MiB, Permissions
 from runvisor.policies.task import Task
+from runvisor.policies.trust import Grant, Trust
 from tests.actors.wasm.conftest import Run, run_on
 
 pytestmark = pytest.mark.root
@@ -209,3 +213,33 @@ def test_modules_cannot_import_what_the_interpreter_does(runtime: WasmRuntime, j
     text = '(module (import "env" "host_call" (func (param i32 i32 i32 i32 i32) (result i32))) (func (export "run")))'
     result = run_on(runtime, Task(text, "wat"))
     assert isinstance(result.error, errors.GuestSyntaxError)
+
+
+def test_what_is_printed_arrives_as_it_is_printed_and_the_run_can_be_called_off(runtime: WasmRuntime, js: Run) -> None:
+    js("1")
+    heard: list[tuple[int, bytes]] = []
+    cancellation = Cancellation()
+
+    def output(stream: int, data: bytes) -> None:
+        heard.append((stream, data))
+        cancellation.cancel()
+
+    task = Task("console.log('now'); while (true);", "javascript", None, Permissions(timeout_s=30.0))
+    grant = Grant("tester", Trust.UNTRUSTED, task.permissions)
+    began = time.monotonic()
+    result = runtime.execute(task, "quickjs", grant, Watch(output=output, cancellation=cancellation))
+    assert isinstance(result.error, errors.Cancelled)
+    assert heard == [(1, b"now\n")]
+    assert result.stdout == "now\n"
+    assert time.monotonic() - began < 10
+
+
+def test_a_wait_for_a_timer_can_be_called_off(runtime: WasmRuntime, js: Run) -> None:
+    js("1")
+    cancellation = Cancellation()
+    task = Task("console.log(1); await new Promise((r) => setTimeout(r, 25000))", "javascript")
+    grant = Grant("tester", Trust.UNTRUSTED, task.permissions)
+    watch = Watch(output=lambda stream, data: cancellation.cancel(), cancellation=cancellation)
+    began = time.monotonic()
+    assert isinstance(runtime.execute(task, "quickjs", grant, watch).error, errors.Cancelled)
+    assert time.monotonic() - began < 5
