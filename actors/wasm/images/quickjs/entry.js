@@ -18,6 +18,10 @@ const install = (sources) => {
   deleteProperty(globalThis, "__core-js_shared__");
 };
 define(globalThis, "self", globalThis);
+// What V8 does not have yet, of names too common to look for in programs.
+deleteProperty(Iterator.prototype, "includes");
+deleteProperty(Iterator.prototype, "join");
+deleteProperty(ArrayBuffer.prototype, "immutable");
 deleteProperty(globalThis, "performance"); // its clock began when the image was made
 
 /** Take the inputs: JSON text, and the key that marks what JSON cannot say, or "". */
