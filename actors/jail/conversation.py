@@ -7,9 +7,12 @@ deadline or hold more than the bounds: every descriptor is used without blocking
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import signal
+import sys
+import termios
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -318,15 +321,27 @@ class _Exchange:
         return "output" if len(data) > room else None
 
     def _drain(self) -> End | None:
-        """Take what already lies in the pipes; a guest that floods them is cut at its cap."""
+        """Take what lies in the pipes now, and no more: what a guest prints after its reply is not waited for.
+
+        Were they read until they are empty, a guest that goes on would end by its reply
+        or by its cap, whichever came first.
+        """
         for fd in self.printed:
-            while True:
+            left = _readable_bytes(fd)
+            while left > 0:
                 try:
-                    data = os.read(fd, _READ_BYTES)
+                    data = os.read(fd, min(left, _READ_BYTES))
                 except OSError:
                     break
                 if not data:
                     break
+                left -= len(data)
                 if (end := self._keep(fd, data)) is not None:
                     return end
         return None
+
+
+def _readable_bytes(fd: int) -> int:
+    """Return how much lies in a pipe; see FIONREAD in ioctl_tty(2), which pipe(7) has too."""
+    size = fcntl.ioctl(fd, termios.FIONREAD, bytes(4))
+    return int.from_bytes(size, sys.byteorder)

@@ -209,8 +209,9 @@ def _death(transcript: Transcript, grant: Grant, around: Around) -> errors.Runvi
     if end.oom_killed or (MEMORY_RLIMIT in around.layers and _was_refused_memory(transcript, end, grant)):
         return _memory_error(grant)
     cpu_s = grant.permissions.cpu_s or grant.permissions.timeout_s
-    # The kernel's limit counts the preparation as well, which a result's usage leaves out.
-    if end.signal == signal.SIGKILL and end.cpu_s >= cpu_s * 0.9:
+    # The kernel's limit counts the preparation as well, which a result's usage leaves out; and it goes by
+    # whole ticks, of which it may have counted more than were used.
+    if end.signal == signal.SIGKILL and end.cpu_s >= cpu_s * 0.7:
         return errors.TimeLimitExceeded(f"the task used more than {cpu_s} s of CPU time", "cpu_s", "raise cpu_s")
     if end.signal == signal.SIGSYS:
         return errors.GuestCrashed("the task was killed for a forbidden system call", "seccomp", "")

@@ -45,7 +45,10 @@ class ProcessLimit:
         return data * PAGE_BYTES
 
     def peak_bytes(self) -> int | None:
-        """Return the highest resident size, on the scale of `current_bytes`; None once it has ended."""
+        """Return the highest resident size, on the scale of `current_bytes`; None once it has ended.
+
+        Pages that it shares with others count as well: nothing tells them apart later.
+        """
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{self._pid}/status").read_text().splitlines():
                 if line.startswith("VmHWM:"):

@@ -58,9 +58,10 @@ _TCP: Final = 6
 _TCP_OPTIONS: Final = ((_SOL_SOCKET, 2), (_SOL_SOCKET, 9), (_TCP, 1), *((_TCP, n) for n in (3, 4, 5, 6, 18)))
 _READ_OPTIONS: Final = (3, 4, 7, 8, 20, 21, 30, 38, 39, 66, 67)  # what it is, its error, buffers, time-outs
 _SET_OPTIONS: Final = (7, 8, 20, 21, 66, 67)  # buffers and time-outs: no filter program, no peer's pidfd
-# Descriptors and their flags, pipe sizes, and the record locks that SQLite needs. No F_GETLK, no flock(2): on
-# a file that two sandboxes can read, they would be a channel between them.
-_FCNTL_COMMANDS: Final = (0, 1, 2, 3, 4, 6, 7, 1030, 1031, 1032)
+# Descriptors and their flags, the size of a pipe (but not to set it: what lies in one is output that the host
+# has yet to count), and the record locks that SQLite needs. No F_GETLK, no flock(2): on a file that two
+# sandboxes can read, they would be a channel between them.
+_FCNTL_COMMANDS: Final = (0, 1, 2, 3, 4, 6, 7, 1030, 1032)
 _SEAL_COMMANDS: Final = (1033, 1034)
 _PRCTL_OPTIONS: Final = (3, 15, 16, 23, 0x53564D41)  # get dumpable, set/get name, read bounding set, name a mapping
 _IOCTLS: Final = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # tty queries, FIONREAD, FIONBIO, close-on-exec

@@ -12,20 +12,17 @@ from typing import Any
 import pytest
 
 from runvisor.actors.jail.probe import probe_jail
-from runvisor.actors.jail.standing import Standing, find_standing
 from runvisor.policies.permissions import Filesystem
 from runvisor.policies.result import Result
 from tests.escapes.attack import Attack
 from tests.escapes.canaries import Canaries
 from tests.escapes.range import Range
+from tests.standing import needs_namespaces
 
 pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(not probe_jail("test").available, reason=probe_jail("test").detail),
-    pytest.mark.skipif(
-        find_standing() is Standing.PLAIN,
-        reason="without namespaces no file can be given or taken: there is no view to put it in",
-    ),
+    needs_namespaces,
 ]
 _LEAVINGS = """
 import os

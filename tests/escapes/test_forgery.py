@@ -15,6 +15,7 @@ from typing import Any, Final
 import pytest
 
 from runvisor.actors.jail.probe import probe_jail
+from runvisor.policies.errors import OutputLimitExceeded
 from runvisor.policies.permissions import MiB, Permissions
 from tests.escapes.attack import Attack
 from tests.escapes.marking import known
@@ -66,6 +67,13 @@ class Forgery:
 FORGERIES: Final = [
     Forgery("its own value", "send(value(b'\\x07'))" + _WAIT, "ok"),
     Forgery("a value, and then the end", "send(value(b'\\x07'))\nos._exit(1)", "ok"),
+    Forgery("a value, and then a flood", "send(value(b'\\x07'))\nwhile True: os.write(2, b'x' * 65536)", "ok"),
+    Forgery(
+        "a value, and then a flood of a pipe made wide",
+        "import fcntl\ntry: fcntl.fcntl(2, 1031, 1 << 20)\nexcept PermissionError: pass\n"
+        "send(value(b'\\x07'))\nwhile True: os.write(2, b'x' * 65536)",
+        "ok",
+    ),
     Forgery("two replies", "send(value(b'\\x07') + value(b'\\x08'))", "ok"),
     Forgery(
         "a reply and noise",
@@ -187,6 +195,19 @@ def test_a_forged_reply_costs_the_host_nothing(python_range: Range, forgery: For
     lost_bytes, aftermath = measured(lambda: python_range.run(attack))
     assert (aftermath.ending, aftermath.harm) == (forgery.ends, []), aftermath.result.error
     assert lost_bytes <= HOST_MAY_LOSE_BYTES
+
+
+def test_a_flood_after_the_reply_never_changes_the_ending(python_range: Range) -> None:
+    code = _PRELUDE + "send(value(b'\\x07'))\nwhile True: os.write(2, b'x' * 4096)"
+    for _ in range(20):  # twice what a pipe holds: one reading before the reply was seen, and one after
+        result = python_range.execute(code, "python", Permissions(timeout_s=5.0, output_bytes=128 << 10))
+        assert (result.value, result.error) == (7, None)
+
+
+def test_what_was_printed_before_the_reply_counts_however_late_it_is_read(python_range: Range) -> None:
+    for _ in range(20):
+        result = python_range.execute("print('x' * 2000); 7", "python", Permissions(output_bytes=1000))
+        assert isinstance(result.error, OutputLimitExceeded)
 
 
 def test_an_honest_reply_of_the_largest_size_costs_the_host_no_more_than_that(python_range: Range) -> None:

@@ -7,11 +7,10 @@ from typing import Final
 import pytest
 
 from runvisor.actors.jail.probe import probe_jail
-from runvisor.actors.jail.spec import MEMORY_CGROUP
-from runvisor.actors.jail.standing import engine_layers
 from runvisor.policies.permissions import MiB
 from tests.escapes.attack import Attack
 from tests.escapes.range import Range
+from tests.standing import needs_memory_cgroup
 
 pytestmark = [
     pytest.mark.root,
@@ -41,11 +40,8 @@ HOGS: Final = {
         " for (;;) { memory.grow(64); new Uint8Array(memory.buffer).fill(1); }",
     },
 }
-_ON_DISK: Final = pytest.mark.skipif(
-    MEMORY_CGROUP not in engine_layers(), reason="without a memory cgroup files count against disk_bytes alone"
-)
 CASES: Final = [
-    pytest.param(language, kind, marks=[_ON_DISK] if kind == "files in /tmp" else [])
+    pytest.param(language, kind, marks=[needs_memory_cgroup] if kind == "files in /tmp" else [])
     for language, hogs in HOGS.items()
     for kind in hogs
 ]

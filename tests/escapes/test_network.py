@@ -5,18 +5,15 @@ from __future__ import annotations
 import pytest
 
 from runvisor.actors.jail.probe import probe_jail
-from runvisor.actors.jail.standing import Standing, find_standing
 from runvisor.policies.permissions import Network
 from tests.escapes.attack import ATTACKS, Attack
 from tests.escapes.range import Range
+from tests.standing import needs_namespaces
 
 pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(not probe_jail("test").available, reason=probe_jail("test").detail),
-    pytest.mark.skipif(
-        find_standing() is Standing.PLAIN,
-        reason="without namespaces no host can be granted: the guest would share the host's network",
-    ),
+    needs_namespaces,
 ]
 _PRELUDE = (ATTACKS / "py" / "_prelude.py.txt").read_text()
 _TRY = """

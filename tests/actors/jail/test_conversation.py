@@ -21,6 +21,7 @@ from runvisor.policies.task import Task
 from runvisor.policies.trust import Grant, Trust
 from runvisor.policies.values import Packed, pack
 from tests.actors.executing import Heard
+from tests.standing import needs_memory_cgroup
 
 pytestmark = pytest.mark.root
 
@@ -127,6 +128,7 @@ def test_large_inputs_reach_the_guest_without_their_bytes_crossing_the_channel(p
     assert result.value == [MiB, 2, [["input-0", MiB]]]
 
 
+@needs_memory_cgroup
 def test_a_guest_can_map_more_than_its_memory_limit_but_not_allocate_it(partner: JailedRuntime) -> None:
     with sealed({"table": np.ones(16 * MiB)}) as inputs:  # 128 MiB
         read = run(partner, "value = sum(memoryview(inputs['table'])[::4096])", inputs=inputs, memory_bytes=64 * MiB)
@@ -142,13 +144,17 @@ def test_a_guest_cannot_change_what_others_read(partner: JailedRuntime) -> None:
         "import fcntl, mmap\nvalue = []\n"
         "for number in map(int, os.listdir('/proc/self/fd')):\n"
         "    if number < 4: continue\n"
-        "    for change in (lambda: os.pwrite(number, b'X', 0), lambda: os.ftruncate(number, 0),\n"
-        "                   lambda: os.write(os.open(f'/proc/self/fd/{number}', os.O_RDWR), b'X'),\n"
-        "                   lambda: os.setxattr(number, 'user.word', b'X'),\n"
-        "                   lambda: os.fchmod(number, 0o777)):\n"
-        "        try: change(); value.append('done')\n"
+        "    for name, change in (('pwrite', lambda: os.pwrite(number, b'X', 0)),\n"
+        "                         ('ftruncate', lambda: os.ftruncate(number, 0)),\n"
+        "                         ('write', lambda: os.write(os.open(f'/proc/self/fd/{number}', os.O_RDWR), b'X')),\n"
+        "                         ('setxattr', lambda: os.setxattr(number, 'user.word', b'X')),\n"
+        "                         ('fchmod', lambda: os.fchmod(number, 0o777))):\n"
+        "        try: change(); value.append(name)\n"
         "        except OSError as error: value.append(type(error).__name__)\n"
     )
     with sealed({"blob": b"x" * MiB}) as inputs:
-        assert "done" not in run(partner, attack, inputs=inputs).unwrap()
+        result = run(partner, attack, inputs=inputs)
+        # Where all are the same user, the mode of what is shared can be changed; its content is sealed all the same.
+        changed = set() if "own uid" in result.isolation.layers else {"fchmod"}
+        assert {name for name in result.unwrap() if not name.endswith("Error")} == changed
         assert inputs.value()["blob"] == b"x" * MiB
