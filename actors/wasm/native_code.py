@@ -70,8 +70,8 @@ class CompileBounds:
     native_bytes: int
 
 
-GUEST_BOUNDS: Final = CompileBounds(MAX_MODULE_BYTES, 10.0, 1 * GiB, 128 * MiB)
-"""Of a module that somebody sent."""
+GUEST_BOUNDS: Final = CompileBounds(MAX_MODULE_BYTES, 30.0, 1 * GiB, 128 * MiB)
+"""Of a module that somebody sent. Go's, which bring their runtime, take a core five seconds."""
 IMAGE_BOUNDS: Final = CompileBounds(64 * MiB, 300.0, 3 * GiB, 240 * MiB)
 """Of an image of ours."""
 
