@@ -7,10 +7,12 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from runvisor.actors.wasm.compilers.compiler import Compiler
+from runvisor.actors.wasm.compilers.toolchain import Toolchain
 from runvisor.policies import errors
 from runvisor.policies.permissions import MiB
 from tests.actors.wasm.compilers.conftest import Compile, toolchain_of
@@ -67,6 +69,19 @@ def test_a_text_reads_no_file_of_the_host(compile_text: Compile, secret: Path, l
         assert CANARY not in repr(caught.value.details)
 
 
+@pytest.mark.parametrize("name", ["c embed", "rust include_str"])
+def test_the_same_text_reads_a_file_that_the_jail_shows(secret: Path, name: str) -> None:
+    language, code = READING[name]
+    toolchain = toolchain_of(language)
+    place = toolchain.workplace()
+    shown = replace(place, readable=(*place.readable, str(secret.parent)))
+    compiler = Compiler(_Altered(toolchain, workplace=lambda: shown))
+    try:
+        assert CANARY.encode() in compiler.compile(code.format(secret))
+    finally:
+        compiler.close()
+
+
 @pytest.mark.parametrize("variable", ["PATH", "HOME", "USER", "RUNVISOR_CACHE", "LANG"])
 def test_a_text_sees_three_variables_and_none_of_the_host(
     compile_text: Compile, variable: str, monkeypatch: pytest.MonkeyPatch
@@ -118,7 +133,7 @@ ENDLESS = {
 def test_a_compile_without_end_is_ended_and_the_next_one_works(language: str, code: str) -> None:
     toolchain = toolchain_of(language)
     bounds = replace(toolchain.bounds, timeout_s=5.0)
-    ended, next_one = Compiler(_Bounded(toolchain, bounds)), Compiler(toolchain)
+    ended, next_one = Compiler(_Altered(toolchain, bounds=bounds)), Compiler(toolchain)
     try:
         with pytest.raises((errors.GuestError, errors.LimitExceeded)):
             ended.compile(code)
@@ -136,7 +151,7 @@ def test_a_module_beyond_the_cap_is_refused(compile_text: Compile) -> None:
 
 def test_a_compile_beyond_its_memory_is_ended(compile_text: Compile) -> None:
     toolchain = toolchain_of("cpp")
-    compiler = Compiler(_Bounded(toolchain, replace(toolchain.bounds, memory_bytes=16 * MiB)))
+    compiler = Compiler(_Altered(toolchain, bounds=replace(toolchain.bounds, memory_bytes=16 * MiB)))
     try:
         with pytest.raises((errors.MemoryLimitExceeded, errors.GuestError)) as caught:
             compiler.compile('#include <iostream>\n#include <regex>\nint main() { std::regex r("a"); }')
@@ -153,12 +168,12 @@ def test_texts_that_are_none_are_syntax_errors_or_empty(compile_text: Compile, l
     assert compile_text(language, FINE[language])
 
 
-class _Bounded:
-    """A toolchain with other bounds."""
+class _Altered:
+    """A toolchain of which something is different."""
 
-    def __init__(self, toolchain: object, bounds: object) -> None:
+    def __init__(self, toolchain: Toolchain, **different: Any) -> None:
         self._toolchain = toolchain
-        self.bounds = bounds
+        self._different = different
 
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._toolchain, name)
+    def __getattr__(self, name: str) -> Any:
+        return self._different[name] if name in self._different else getattr(self._toolchain, name)
