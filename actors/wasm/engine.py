@@ -86,6 +86,8 @@ def serve(channel: FrameSocket, prepared: tuple[int, Api]) -> None:
     while message is not None:
         if message["op"] == "native":
             process.take_native(message["key"], message["profile"], *fds)
+        elif message["op"] == "web":
+            process.web = socket.socket(fileno=fds[0])
         elif message["op"] == "cancel":
             process.call_off(message["lane"], message["id"])
         else:
@@ -112,6 +114,8 @@ class EngineProcess:
         self._has_native = threading.Condition()
         self.images: dict[str, CompiledModule | wasmtime.component.Component] = {}
         """What is loaded for arms, by name; it stays."""
+        self.web: socket.socket | None = None
+        """The stream to what makes HTTP requests, in an engine that one run has to itself."""
         self._lanes_by_number: dict[int, EngineLane] = {}
         self.deadlines = Deadlines(self._move_epochs, tick_s=TICK_S if api == "public" else None)
         self.flusher = Flusher()

@@ -49,7 +49,9 @@ class Engine:
 
     def provides(self, module: str, name: str | None) -> bool:
         """Whether a module may import this."""
-        return module == wasi.MODULE and name in wasi.FUNCTIONS
+        return (module == wasi.MODULE and name in wasi.FUNCTIONS) or (
+            module == wasi.WEB_MODULE and name in wasi.WEB_FUNCTIONS
+        )
 
     def move_epoch(self) -> None:
         """Have every store with a reached epoch deadline ask whether it may go on."""

@@ -272,6 +272,8 @@ class ModuleRun:
             request["is_command"] = entry.is_command
             if self.files is not None:
                 request["files"] = self.files
+            if permissions.network.allowed_hosts:
+                request["web"] = True
             if self.watch.wants_output:
                 request["follow"] = True
         if permissions.instructions is not None or permissions.deterministic:

@@ -17,7 +17,7 @@ _ROOT: Final = "/"
 
 def needs_files(task: Task, permissions: Permissions) -> bool:
     """Say whether a task has to do with files, so that its engine must be its own."""
-    return bool(task.files) or permissions.filesystem != Filesystem()
+    return bool(task.files or permissions.filesystem.read or permissions.filesystem.write)
 
 
 def shown_files(grant: Filesystem, folder: str = "") -> Mapping[str, Any]:

@@ -359,6 +359,14 @@ class EngineLink:
         """How many executions were under way when the end was first noticed."""
         return self._suspects or 0
 
+    def connect(self, stream: int) -> None:
+        """Hand a stream to the engine, for the HTTP requests of its one run; before it has a lane.
+
+        Raises:
+            EngineGone: The engine has ended.
+        """
+        self._send({"op": "web"}, [stream])
+
     def call_off(self, lane: int, request: int) -> None:
         """Have a request that was sent over a lane end as soon as its guest can be stopped."""
         with contextlib.suppress(OSError), self._lock:

@@ -236,7 +236,7 @@ def link_module(engine: Engine, module: wasmtime.Module, size: int, *, is_ours: 
             f"the module imports what there is not: {', '.join(missing[:5])}"
             + (f" and {len(missing) - 5} more" if len(missing) > 5 else ""),
             f"import {missing[0]}",
-            f"only functions of {wasi.MODULE} can be imported",
+            f"only functions of {wasi.MODULE} and {wasi.WEB_MODULE} can be imported",
         )
     try:
         pre = engine.linker.instantiate_pre(module)

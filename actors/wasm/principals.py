@@ -19,10 +19,12 @@ from runvisor.actors.cancellation import Cancellation
 from runvisor.actors.instances import InstancePool
 from runvisor.actors.jail.child import Child
 from runvisor.actors.jail.custody import Custody, Warden
+from runvisor.actors.jail.egress.egress import OnRecord
 from runvisor.actors.jail.egress.records import EgressRecord
 from runvisor.actors.jail.spec import JailSpec
 from runvisor.actors.jail.zygote import Zygote
 from runvisor.actors.runtime import PoolSize
+from runvisor.actors.wasm.fetchers import Fetchers
 from runvisor.actors.wasm.lanes import EngineLink
 from runvisor.actors.wasm.library import Api, chosen_api
 from runvisor.actors.wasm.native_code import Artifacts, NativeCode
@@ -37,6 +39,11 @@ _COMPILERS: Final = 2
 """Modules that may be compiled at once in processes of their own, beyond these."""
 
 
+def _no_connection(record: EgressRecord) -> None:
+    """An engine has no network: nothing can be recorded of it."""
+    raise AssertionError(record)
+
+
 @dataclass(frozen=True, slots=True)
 class Errand:
     """What an engine of its own is made for."""
@@ -47,6 +54,8 @@ class Errand:
     """What is found under /in."""
     folder: str = ""
     """Where the engine process stands, if the grant shows that place."""
+    on_connection: OnRecord = _no_connection
+    """Called for each decision about a connection, from another thread."""
 
 
 class Principals:
@@ -56,9 +65,16 @@ class Principals:
         size: ``maximum`` bounds the executions in one engine, and the engines.
         artifacts: Where native code is kept for other processes; None keeps it in this one only.
         api: How wasmtime is used; None is by its version.
+        hosts: The operator's table of hosts whose places are pinned (see `EgressBroker`).
     """
 
-    def __init__(self, size: PoolSize, artifacts: Artifacts | None = None, api: Api | None = None) -> None:
+    def __init__(
+        self,
+        size: PoolSize,
+        artifacts: Artifacts | None = None,
+        api: Api | None = None,
+        hosts: Mapping[str, str] | None = None,
+    ) -> None:
         api = api or chosen_api()
         self._size = size
         options = {"lanes": size.maximum, "api": api}
@@ -69,6 +85,7 @@ class Principals:
             PoolSize(minimum=1, maximum=size.maximum + _ALONE + _COMPILERS, wait_s=size.wait_s),
         )
         self._warden = Warden(self._spares, self._zygote, {})
+        self._fetchers = Fetchers(size, hosts or {})
         self._natives = NativeCode(self._spares.lend, artifacts, api)
         self._lock = Lock()
         self._changed = Condition(self._lock)
@@ -107,7 +124,7 @@ class Principals:
     def own_engine(self, errand: Errand) -> Iterator[tuple[EngineLink, Custody]]:
         """Lend an engine that sees just what a grant shows it, for one execution; it ends with it.
 
-        Its jail never has a network, whatever is granted.
+        Its jail never has a network: granted hosts are reached by a process beside it.
 
         Raises:
             PolicyError: What is granted cannot be given here.
@@ -116,13 +133,23 @@ class Principals:
             PoolExhausted: No engine came free in time.
             SpawnFailed: No engine can be made.
         """
+        network = errand.permissions.network
         shown = replace(errand.permissions, network=Network(), memory_bytes=_FIRST_BYTES)
-        with self._warden.take(shown, _no_connection, files=errand.files, folder=errand.folder) as custody:
+        with ExitStack() as stack:
+            web = (
+                stack.enter_context(self._fetchers.take(network, errand.on_connection))
+                if network != Network()
+                else None
+            )
+            custody = stack.enter_context(
+                self._warden.take(shown, _no_connection, files=errand.files, folder=errand.folder)
+            )
             link = EngineLink(custody.child, self._natives)
-            try:
-                yield link, custody
-            finally:
-                link.close()
+            stack.callback(link.close)
+            if web is not None:
+                link.connect(web.fileno())
+                web.close()
+            yield link, custody
 
     def close(self) -> None:
         """End every engine and the zygote; closing twice is fine."""
@@ -135,6 +162,7 @@ class Principals:
                 kept.stack.close()
         self._spares.close()
         self._warden.close()
+        self._fetchers.close()
         self._zygote.close()
         self._natives.close()
 
@@ -201,11 +229,6 @@ class Principals:
             if kept.users == 0:
                 return self._engines.pop(principal)
         return None
-
-
-def _no_connection(record: EgressRecord) -> None:
-    """An engine has no network: nothing can be recorded of it."""
-    raise AssertionError(record)
 
 
 @dataclass(slots=True, eq=False)

@@ -16,6 +16,8 @@ from runvisor.actors.wasm.modules import CompiledModule
 from runvisor.actors.wasm.profiles import MAX_MEMORY_BYTES, STACK_BYTES, TABLE_ELEMENTS, TABLES
 from runvisor.actors.wasm.wasi import Wasi, World
 from runvisor.actors.wasm.wasi.deterministic import Deterministic
+from runvisor.actors.wasm.wasi.guard import Denial
+from runvisor.actors.wasm.wasi.network import Web
 from runvisor.actors.wasm.wasi.preopens import grant_files
 from runvisor.policies import errors
 from runvisor.policies.permissions import KiB
@@ -112,11 +114,17 @@ class Run:
         world = World(token, message["output_bytes"], message["stdin"], arguments, environment)
         if message.get("is_deterministic"):
             world.ambient = Deterministic()
+        world.on_denial = self._tell_denial
         if message.get("follow"):
             self._live = LiveOutput(world, self._lane.emit, self._lane.process.flusher)
         if "files" in message:
-            grant_files(world, message["files"], self._lane.emit)
+            grant_files(world, message["files"])
+        if message.get("web") and self._lane.process.web is not None:
+            world.web = Web(self._lane.process.web)
         return world
+
+    def _tell_denial(self, denial: Denial) -> None:
+        self._lane.emit({"event": "denied", **denial.to_message()})
 
     def _add_output(self, world: World, reply: Message) -> None:
         reply["stdout"], reply["stderr"] = bytes(world.stdout[self._told[0] :]), bytes(world.stderr[self._told[1] :])

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any, Final
 
+from runvisor.actors.jail.egress.records import EgressRecord
 from runvisor.actors.jail.probe import probe_jail
 from runvisor.actors.jail.standing import engine_layers
 from runvisor.actors.runtime import Load, PoolSize, Probe, Watch, called_off
@@ -26,7 +27,6 @@ from runvisor.actors.wasm.record import RecordPrograms, RecordRun, check_memory
 from runvisor.actors.wasm.user_cache import cache_folder
 from runvisor.actors.wasm.wasi.guard import Denial
 from runvisor.policies.errors import DiskLimitExceeded, GuestError, InvalidTask, LimitExceeded
-from runvisor.policies.permissions import Filesystem
 from runvisor.policies.records import LANGUAGE, RecordInputs
 from runvisor.policies.result import Isolation, Result, Usage
 from runvisor.policies.task import Task
@@ -38,11 +38,11 @@ _GUARDED: Final = "WASI with a guard on every path"
 _ENFORCED: Final = ("memory_bytes", "timeout_s", "output_bytes", "disk_bytes", "processes")
 
 
-OnGuestDenial = Callable[[str, Mapping[str, Any]], None]
-"""Called with the principal and each path operation that was refused, in the thread of the execution."""
+OnDecision = Callable[[str, Mapping[str, Any]], None]
+"""Called with the principal and what was decided, in the thread of the execution or of the broker's records."""
 
 
-def _ignore_denial(principal: str, record: Mapping[str, Any]) -> None:
+def _ignore(principal: str, record: Mapping[str, Any]) -> None:
     """Record nothing."""
 
 
@@ -57,16 +57,20 @@ class WasmRuntime:
     Args:
         size: ``maximum`` bounds the executions at once.
         api: How wasmtime is used; None is by its version.
+        hosts: The operator's table of hosts whose places are pinned (see `EgressBroker`).
     """
 
     name = "wasm"
 
-    def __init__(self, size: PoolSize | None = None, api: Api | None = None) -> None:
+    def __init__(
+        self, size: PoolSize | None = None, api: Api | None = None, *, hosts: Mapping[str, str] | None = None
+    ) -> None:
         size = size or PoolSize()
-        self.on_denial: OnGuestDenial = _ignore_denial
+        self.on_denial: OnDecision = _ignore
+        self.on_connection: OnDecision = _ignore
         self._gate = Gate(size)
         artifacts = shared_artifacts(cache_folder())
-        self._engines = Principals(size, artifacts, api)
+        self._engines = Principals(size, artifacts, api, hosts)
         self._compilers = Compilers(artifacts)
         self._programs = RecordPrograms(self._compilers)
 
@@ -170,14 +174,19 @@ class WasmRuntime:
             raise InvalidTask("a wasm module is bytes, not text", "code", "pass bytes, or use the language 'wat'")
         permissions = grant.permissions
         run = ModuleRun(module, task.inputs, permissions, watch.started, watch)
+        run.on_denial = partial(self._tell_denial, task, grant)
         if needs_files(task, permissions):
             run.files = shown_files(permissions.filesystem, task.folder)
-            run.on_denial = partial(self._tell_denial, task, grant)
-            errand = Errand(permissions, watch.cancellation, task.files, task.folder)
+        if run.files is not None or permissions.network.allowed_hosts:
+            on_connection = partial(self._tell_connection, task, grant)
+            errand = Errand(permissions, watch.cancellation, task.files, task.folder, on_connection)
             outcome = on_own_engine(self._engines, errand, run)
         else:
             outcome = on_engine(self._engines, grant.principal, permissions.memory_bytes, run)
         return (replace(outcome, was_cold=True) if was_compiled else outcome), len(task.code) + run.input_bytes
+
+    def _tell_connection(self, task: Task, grant: Grant, record: EgressRecord) -> None:
+        self.on_connection(grant.principal, {"label": task.label, **record.to_message()})
 
     def _tell_denial(self, task: Task, grant: Grant, denial: Denial) -> None:
         self.on_denial(grant.principal, {"label": task.label, **denial.to_message()})
@@ -208,7 +217,14 @@ class WasmRuntime:
                 outcome.was_alone,
                 variant in _WITH_ENVIRONMENT,
                 grant.permissions.instructions is not None,
-                grant.permissions.filesystem != Filesystem(),
+                tuple(
+                    name
+                    for name, items in (
+                        ("filesystem", grant.permissions.filesystem.read + grant.permissions.filesystem.write),
+                        ("network", grant.permissions.network.allowed_hosts),
+                    )
+                    if items
+                ),
                 grant.permissions.deterministic,
             ),
             value=outcome.value,
@@ -249,16 +265,17 @@ def _isolation(
     was_alone: bool,
     has_environment: bool,
     is_metered: bool,
-    has_files: bool,
+    granted: tuple[str, ...],
     is_deterministic: bool,
 ) -> Isolation:
-    enforced = _ENFORCED + ("env",) * has_environment + ("instructions",) * is_metered + ("filesystem",) * has_files
+    enforced = _ENFORCED + ("env",) * has_environment + ("instructions",) * is_metered + granted
     enforced += ("deterministic",) * is_deterministic
     return Isolation(
         engine="wasmtime",
-        layers=(_MEMORY, _GUARDED if has_files else _NOTHING, *engine_layers()),
+        layers=(_MEMORY, _GUARDED if "filesystem" in granted else _NOTHING, *engine_layers()),
         limits_enforced=enforced,
         no_spawn=True,
+        network="allow-list" if "network" in granted else "none",
         accel="jit",
         narrowed=narrowed,
         shared_with=() if was_alone else (f"other executions of {principal} in the same engine process",),
@@ -281,5 +298,4 @@ def _try_wasmtime() -> str:
 
 def create(size: PoolSize, settings: RuntimeSettings) -> WasmRuntime:
     """Make the runtime as the operator wants it."""
-    del settings
-    return WasmRuntime(size)
+    return WasmRuntime(size, hosts=settings.hosts)

@@ -48,7 +48,7 @@ ARMS: Final = (
         "wasm",
         "module",
         frozenset({"wasm", "wat", "c", "cpp", "zig", "go", "rust"}),
-        _METERED | {"env", "filesystem"},
+        _METERED | {"env", "filesystem", "network"},
         in_batches=True,
     ),
     Arm("ebpf", "record", frozenset({"c-record"}), _ALWAYS_ENFORCED, Trust.VERIFIED),

@@ -10,7 +10,8 @@ preview 1 is there. Sockets are not: their functions know none.
 One module per concern: `abi` numbers and layouts, `world` what one run sees,
 `descriptors` what it has open, `walk` and `guard` what every path passes
 through, and the functions themselves in `basics`, `streams`, `files`, `paths`
-and `polling`.
+and `polling`; `network` holds the import module ``runvisor``, which is no part of
+WASI.
 
 Source: https://github.com/WebAssembly/WASI/blob/wasi-0.1/preview1/docs.md
 """
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 from runvisor.actors.wasm.wasi.abi import FUNCTIONS, MODULE
 from runvisor.actors.wasm.wasi.host import Wasi
+from runvisor.actors.wasm.wasi.network import WEB_FUNCTIONS, WEB_MODULE
 from runvisor.actors.wasm.wasi.world import World
 
-__all__ = ["FUNCTIONS", "MODULE", "Wasi", "World"]
+__all__ = ["FUNCTIONS", "MODULE", "WEB_FUNCTIONS", "WEB_MODULE", "Wasi", "World"]

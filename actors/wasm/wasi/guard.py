@@ -7,7 +7,7 @@ one beside it that may only be read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,7 +40,6 @@ class PathGuard:
         write: Patterns of what may be made, changed, removed and read.
         scratch: Folders of the sandbox's own where everything may be done; what is granted
             inside them goes by its own patterns.
-        on_denial: Told of each refusal, `MAX_DENIALS` at most.
 
     Example:
         >>> guard = PathGuard(["/in/**", "/data/*.csv"], [], ["/out"])
@@ -55,14 +54,11 @@ class PathGuard:
         read: Sequence[str] = (),
         write: Sequence[str] = (),
         scratch: Sequence[str] = (),
-        on_denial: Callable[[Denial], None] | None = None,
     ) -> None:
         self._read = [PathPattern.parse(text) for text in read]
         self._write = [PathPattern.parse(text) for text in write]
         self._scratch = tuple(scratch)
         self._bases = tuple({pattern.base for pattern in (*self._read, *self._write)})
-        self._on_denial = on_denial
-        self._left = MAX_DENIALS
 
     def may_read(self, path: str) -> bool:
         """Say whether a file may be read."""
@@ -95,11 +91,9 @@ class PathGuard:
             path == base or path.startswith(base + "/") for base in self._bases
         )
 
-    def deny(self, operation: str, path: str, reason: str) -> None:
-        """Tell of a refusal."""
-        if self._on_denial is not None and self._left > 0:
-            self._left -= 1
-            self._on_denial(Denial(operation, path[:1000], reason))
+
+NOTHING: Final = PathGuard()
+"""Lets no path through."""
 
 
 def _names(pattern: PathPattern, path: str, *, whole: bool) -> bool:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 from runvisor.actors.wasm.deadlines import Deadlines
 from runvisor.actors.wasm.fastpath import VALUE_BYTES, OutOfBounds
 from runvisor.actors.wasm.hostcalls import caller_memory, define_function
-from runvisor.actors.wasm.wasi import basics, files, paths, polling
+from runvisor.actors.wasm.wasi import basics, files, network, paths, polling
 from runvisor.actors.wasm.wasi.abi import FUNCTIONS, MODULE, Ended, Errno, Failure, errno_of
+from runvisor.actors.wasm.wasi.network import WEB_FUNCTIONS, WEB_MODULE
 from runvisor.actors.wasm.wasi.world import World
 
 if TYPE_CHECKING:
@@ -40,14 +41,15 @@ class Wasi:
             world.close()
 
     def define(self, linker: wasmtime.Linker) -> None:
-        """Define every function of preview 1 in a linker."""
+        """Define every function of preview 1, and those for HTTP, in a linker."""
         import wasmtime
 
         kinds = {"i": wasmtime.ValType.i32, "l": wasmtime.ValType.i64}
-        for name, shape in FUNCTIONS.items():
-            returns = [] if name == "proc_exit" else [wasmtime.ValType.i32()]
-            kind = wasmtime.FuncType([kinds[letter]() for letter in shape], returns)
-            define_function(linker, MODULE, name, kind, self._bind(name, shape))
+        for module, functions in ((MODULE, FUNCTIONS), (WEB_MODULE, WEB_FUNCTIONS)):
+            for name, shape in functions.items():
+                returns = [] if name == "proc_exit" else [wasmtime.ValType.i32()]
+                kind = wasmtime.FuncType([kinds[letter]() for letter in shape], returns)
+                define_function(linker, module, name, kind, self._bind(name, shape))
 
     def _bind(self, name: str, shape: str) -> Callable[[int, bytes], int | None]:
         function = (_WITH_MEMORY | _WITHOUT_MEMORY)[name]
@@ -112,6 +114,10 @@ _WITH_MEMORY: Final[dict[str, Callable[..., int]]] = {
         paths.path_symlink,
         paths.path_unlink_file,
         polling.poll_oneoff,
+        network.http_error,
+        network.http_head,
+        network.http_read,
+        network.http_request,
     )
 }
 _WITHOUT_MEMORY: Final[dict[str, Callable[..., int]]] = {
@@ -130,7 +136,8 @@ _WITHOUT_MEMORY: Final[dict[str, Callable[..., int]]] = {
         files.fd_filestat_set_times,
         files.fd_renumber,
         files.fd_sync,
+        network.http_close,
     )
 } | {name: _no_socket for name in FUNCTIONS if name.startswith("sock_")}
 """What has a meaning without the guest's memory."""
-assert FUNCTIONS.keys() == _WITH_MEMORY.keys() | _WITHOUT_MEMORY.keys()
+assert FUNCTIONS.keys() | WEB_FUNCTIONS.keys() == _WITH_MEMORY.keys() | _WITHOUT_MEMORY.keys()

@@ -236,7 +236,7 @@ def path_symlink(
     target = text_at(memory, target_at, target_size)
     with walk(world, folder, text_at(memory, at, size), "path_symlink", follow=False) as place:
         if target.startswith("/"):
-            world.guard.deny("path_symlink", place.path, "it would lead to an absolute path")
+            world.deny("path_symlink", place.path, "it would lead to an absolute path")
             return Errno.NOTCAPABLE
         _check_write(world, "path_symlink", place)
         os.symlink(target, place.named, dir_fd=place.fd)
@@ -290,5 +290,5 @@ def _check_sight(world: World, operation: str, place: Place) -> None:
 
 
 def _refuse(world: World, operation: str, place: Place, reason: str) -> Failure:
-    world.guard.deny(operation, place.path, reason)
+    world.deny(operation, place.path, reason)
     return Failure(Errno.ACCES)

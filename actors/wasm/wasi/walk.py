@@ -137,7 +137,7 @@ class _Steps:
     def _enter(self, name: str) -> None:
         path = below(self._paths[-1], name)
         if not self._world.guard.may_enter(path):
-            self._world.guard.deny(self._operation, path, "the folder is not granted")
+            self._world.deny(self._operation, path, "the folder is not granted")
             raise Failure(Errno.ACCES)
         self._fds.append(kernel.openat2(self._fds[-1], name, _FOLDER, ONE_NAME))
         self._paths.append(path)
@@ -158,5 +158,5 @@ class _Steps:
             raise
 
     def _refuse(self, path: str, reason: str) -> Failure:
-        self._world.guard.deny(self._operation, below(self._paths[0], path.lstrip("/")), reason)
+        self._world.deny(self._operation, below(self._paths[0], path.lstrip("/")), reason)
         return Failure(Errno.NOTCAPABLE)

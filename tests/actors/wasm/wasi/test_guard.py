@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from runvisor.actors.wasm.wasi import World
 from runvisor.actors.wasm.wasi.guard import MAX_DENIALS, Denial, PathGuard
 
 GUARD = PathGuard(
@@ -60,8 +61,8 @@ def test_folders_may_be_made_on_the_way_to_what_may_be_written() -> None:
 
 def test_a_flood_of_denials_is_cut() -> None:
     said: list[Denial] = []
-    guard = PathGuard(on_denial=said.append)
+    world = World(1, 100, on_denial=said.append)
     for _ in range(MAX_DENIALS + 5):
-        guard.deny("path_open", "/" + "x" * 5000, "no")
+        world.deny("path_open", "/" + "x" * 5000, "no")
     assert len(said) == MAX_DENIALS
     assert len(said[0].path) == 1000
