@@ -128,7 +128,7 @@ class EngineProcess:
         threading.stack_size(_THREAD_STACK_BYTES)
         self.deadlines.start()
 
-    def serve_lane(self, lane: socket.socket, window_fd: int, number: int) -> None:
+    def serve_lane(self, lane: socket.socket, window_fd: int, number: int = 0) -> None:
         """Serve a lane in a thread of its own until the host closes it."""
         served = self._lanes_by_number[number] = EngineLane(self, lane, window_fd)
 

@@ -61,7 +61,7 @@ def test_untrusted_programs_enter_the_kernel_only_if_the_operator_says_so() -> N
         ("python/native", {"instructions": 1000}, "it cannot enforce instructions=1000"),
         ("python/native", {"processes": 2}, "it cannot enforce processes=2"),
         ("python/native", {"tools": ("search",)}, "it cannot enforce tools (search)"),
-        ("wasm/module", {"network": Network(("example.com",))}, "it cannot enforce network (example.com)"),
+        ("wasm/module", {"cpu_s": 1.0}, "it cannot enforce cpu_s=1.0"),
         ("v8/isolate", {"filesystem": Filesystem(read=("/srv/**",))}, "it cannot enforce filesystem (/srv/**)"),
         ("v8/isolate", {"env": {"A": "1"}}, "it cannot enforce env (A)"),
     ],
