@@ -16,7 +16,7 @@ MAX_FILES: Final = 256
 MAX_FILES_BYTES: Final = 64 * 1024 * 1024
 _MAX_NAME_BYTES: Final = 255
 _MAX_PROFILE: Final = 64
-_WITH_FILES: Final = frozenset({"python", "wasm", "wat", "c"})
+_WITH_FILES: Final = frozenset({"python", "wasm", "wat", "c", "cpp", "zig", "go", "rust"})
 _WITH_PROFILES: Final = frozenset({"python"})
 
 
