@@ -16,7 +16,7 @@ import pytest
 from runvisor.actors.jail.probe import probe_jail
 from runvisor.actors.jail.standing import Standing, find_standing
 from runvisor.actors.runtime import PoolSize, Watch
-from runvisor.actors.wasm import sysroot
+from runvisor.actors.wasm.compilers import ziglang
 from runvisor.actors.wasm.http_guest import Refused, Request
 from runvisor.actors.wasm.runtime import WasmRuntime
 from runvisor.policies.errors import Cancelled
@@ -33,7 +33,7 @@ pytestmark = [
 ]
 PAGE = Path(__file__).parents[3] / "docs" / "wasm-wasi.md"
 GRANTED = ("allowed.test",)
-needs_c = pytest.mark.skipif(sysroot.find_ziglang() is None, reason=sysroot.REMEDY)
+needs_c = pytest.mark.skipif(ziglang.find() is None, reason=ziglang.REMEDY)
 Http = Callable[..., Result]
 
 
