@@ -239,6 +239,7 @@ class PoolGroup:
         if cores is not None and (cpu := find_v1_parent("cpu")) is not None:
             self.trees.append(Tree.make(cpu / name, cpu_files(cores, 1), CPU_CGROUP))
             self.bounds_cpu = True
+            self._weigh(cpu / name / "cpu.shares", 1024, 262_144)
 
     def _divide_v2(self, tree: Tree, files: Mapping[str, tuple[tuple[str, str], ...]]) -> None:
         """Give the slots of the one tree that there is on v2 their controllers."""
@@ -250,7 +251,19 @@ class PoolGroup:
                 (tree.path / "cgroup.subtree_control").write_text(f"+{controller}")
                 tree = replace(tree, files=(*tree.files, *told))
                 self.bounds_cpu |= controller == "cpu"
+        if self.bounds_cpu:
+            self._weigh(tree.path / "cpu.weight", 100, 10_000)
         self.trees = [tree]
+
+    @staticmethod
+    def _weigh(file: Path, one: int, maximum: int) -> None:
+        """Let the slots together weigh as much as one process on each core.
+
+        A group's weight is divided among the cores that it runs on: with that of
+        one process, the slots of a large machine would hardly run beside others.
+        """
+        with contextlib.suppress(OSError):  # the kernel's own weight only makes them slower
+            file.write_text(str(min(maximum, one * (os.cpu_count() or 1))))
 
     def slot(self, name: str) -> Slot:
         """Return the slot of one child, which the zygote has made."""

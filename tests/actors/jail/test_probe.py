@@ -128,6 +128,7 @@ def test_on_v2_one_group_bounds_it_all(tmp_path: Path, monkeypatch: pytest.Monke
         (tree,) = group.trees
         assert tree.files == (("pids.max", "128"), ("cpu.max", "50000 100000"))
         assert group.bounds_cpu
+        assert (tree.path / "cpu.weight").read_text() == str(100 * (os.cpu_count() or 1))
     finally:
         for tree in group.trees:
             os.close(tree.fd)

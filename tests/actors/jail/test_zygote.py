@@ -227,6 +227,7 @@ def test_it_is_held_to_its_share_of_cpu_time_from_the_start(child: Child) -> Non
     own = next(line.split(":", 2)[2] for line in groups if "cpu" in line.split(":")[1].split(","))
     group = Path("/sys/fs/cgroup/cpu") / own.lstrip("/")
     assert (group / "cpu.cfs_quota_us").read_text() == (group / "cpu.cfs_period_us").read_text() == "100000\n"
+    assert int((group.parent / "cpu.shares").read_text()) == 1024 * (os.cpu_count() or 1)
 
 
 def test_an_engine_that_serves_many_is_not_held_to_one_core() -> None:
@@ -312,7 +313,7 @@ def test_a_guest_module_that_does_not_import_is_a_clear_error() -> None:
 
 @needs("memory cgroup")
 def test_a_killed_host_leaves_no_process_and_no_cgroup(tmp_path: Path) -> None:
-    before = set(find_hierarchy().parent.glob("runvisor-*"))
+    parents = [find_hierarchy().parent, *filter(None, [find_v1_parent("pids"), find_v1_parent("cpu")])]
     program = (
         "import signal; from runvisor.actors.jail.zygote import Zygote\n"
         "from runvisor.actors.jail.spec import JailSpec\n"
@@ -327,4 +328,4 @@ def test_a_killed_host_leaves_no_process_and_no_cgroup(tmp_path: Path) -> None:
     for pidfd in pidfds:
         assert select.select([pidfd], [], [], 10)[0], "a process outlived its host"
         os.close(pidfd)
-    assert set(find_hierarchy().parent.glob("runvisor-*")) <= before
+    assert [group for parent in parents for group in parent.glob(f"runvisor-{host.pid}-*")] == []
