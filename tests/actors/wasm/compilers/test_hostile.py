@@ -42,7 +42,7 @@ def secret() -> Iterator[Path]:
 
 READING = {
     "c include": ("c", '#include "{}"\nint run(void) {{ return 0; }}'),
-    "c embed": ("c", 'const char text[] = {{\n#embed "{}"\n}}; int run(void) {{ return text[0]; }}'),
+    "c embed": ("c", 'const char text[] = {{\n#embed "{}"\n}}; const char *run(void) {{ return text; }}'),
     "cpp include": ("cpp", 'const char* text =\n#include "{}"\n;\nextern "C" int run() {{ return text[0]; }}'),
     "cpp incbin": ("cpp", '__asm__(".incbin \\"{}\\""); extern "C" int run() {{ return 0; }}'),
     "zig embedFile": ("zig", 'const text = @embedFile("{}");\nexport fn run() u8 {{ return text[0]; }}'),
