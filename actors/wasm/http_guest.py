@@ -111,7 +111,6 @@ class Browser:
     Args:
         allowed_hosts: The grant's patterns. The broker decides; they only tell its refusal from a server's.
         proxy: Address and port at which the broker takes requests.
-        environment: Names of certificate files and the like are taken from the process's own.
     """
 
     def __init__(self, allowed_hosts: tuple[str, ...], proxy: tuple[str, int]) -> None:

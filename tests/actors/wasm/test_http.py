@@ -5,6 +5,9 @@ from __future__ import annotations
 import http.server
 import json
 import re
+import select
+import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +20,7 @@ from runvisor.actors.jail.probe import probe_jail
 from runvisor.actors.jail.standing import Standing, find_standing
 from runvisor.actors.runtime import PoolSize, Watch
 from runvisor.actors.wasm.compilers import ziglang
-from runvisor.actors.wasm.http_guest import Refused, Request
+from runvisor.actors.wasm.http_guest import Browser, Refused, Request
 from runvisor.actors.wasm.runtime import WasmRuntime
 from runvisor.policies.errors import Cancelled
 from runvisor.policies.permissions import Network, Permissions
@@ -25,6 +28,7 @@ from runvisor.policies.result import Result
 from runvisor.policies.task import Task
 from runvisor.policies.trust import Grant, Trust
 from tests.actors.executing import Heard
+from tests.actors.jail.egress.world import make_certificate
 
 pytestmark = [
     pytest.mark.root,
@@ -64,11 +68,26 @@ class Web(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def connected() -> Iterator[WasmRuntime]:
+def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path]]:
+    """A TLS server that no system trusts: its port, and its certificate."""
+    certificate, key = make_certificate(tmp_path_factory.mktemp("authority"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Web)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_address[1], certificate
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def connected(secure: tuple[int, Path]) -> Iterator[WasmRuntime]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Web)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     place = f"127.0.0.1:{server.server_address[1]}"
-    runtime = WasmRuntime(PoolSize(maximum=2), hosts={"allowed.test:80": place, "evil.test:80": place})
+    hosts = {"allowed.test:80": place, "evil.test:80": place, "allowed.test:443": f"127.0.0.1:{secure[0]}"}
+    runtime = WasmRuntime(PoolSize(maximum=2), hosts=hosts)
     runtime.start()
     yield runtime
     runtime.close()
@@ -132,6 +151,50 @@ def test_another_host_is_refused_and_on_record(fetch: Http, records: Any) -> Non
 def test_no_other_place_is_reached(fetch: Http, records: Any, url: str) -> None:
     assert fetch({"url": url}).stdout.startswith("errno 2:")
     assert [record["step"] for _, record in records] == ["denied"]
+
+
+@needs_c
+def test_a_server_with_a_certificate_of_its_own_making_is_not_believed(fetch: Http, records: Any) -> None:
+    result = fetch({"url": "https://allowed.test/"})
+    assert result.stdout.startswith("errno 29: SSLCertVerificationError")
+    assert [(record["step"], record["via"], record["port"]) for _, record in records] == [
+        ("allowed", "connect", 443),
+        ("ended", "connect", 443),
+    ]
+
+
+def test_https_goes_through_the_proxys_tunnel(secure: tuple[int, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With an authority that trusts the server; what the proxy lets through is the broker's own tests' business."""
+    port, certificate = secure
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    asked: list[bytes] = []
+
+    def tunnel(client: socket.socket) -> None:
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += client.recv(4096)
+        asked.append(head.split(b"\r\n")[0])
+        client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        with socket.create_connection(("127.0.0.1", port)) as server:
+            ends = {client: server, server: client}
+            while True:
+                for ready in select.select(list(ends), [], [])[0]:
+                    data = ready.recv(65536)
+                    if not data:
+                        return
+                    ends[ready].sendall(data)
+
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        worker = threading.Thread(target=lambda: tunnel(proxy.accept()[0]), daemon=True)
+        worker.start()
+        browser = Browser(GRANTED, proxy.getsockname())
+        opened = browser.answer(
+            {"op": "open", "request": b'{"url": "https://allowed.test/s"}', "body": b"", "left_s": 10.0}
+        )
+        assert browser.answer({"op": "read", "size": 100, **opened}) == {"data": b"GET /s allowed.test None"}
+        assert browser.answer({"op": "close", **opened}) == {}
+        worker.join(10)
+    assert asked[0].startswith(b"CONNECT allowed.test:443 ")
 
 
 @needs_c
