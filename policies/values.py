@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgpack
 
-from runvisor.policies import arrays
+from runvisor.policies import arrays, shape
 from runvisor.policies.decoding_budget import DecodingBudget
 from runvisor.policies.errors import ProtocolError, UnserializableValue
 
@@ -35,15 +36,12 @@ MAX_BUFFERS: Final = 16
 """Buffers of one value; what is large beyond that stays in the packed bytes."""
 LARGE_BYTES: Final = 64 * 1024
 _MAX_INT_BYTES = 1 << 16
-_MAX_DEPTH = 200
 _MAX_PACKED_DEPTH = 4
 _MAX_JSON_BITS = 10_000  # json and str refuse integers of more than 4300 digits
 
-_CONTAINERS = (dict, list, tuple)
-_LEAVES = frozenset((bool, int, float, str, bytes, type(None)))
-_SMALL = _LEAVES - {bytes}
+_SMALL = shape.LEAVES - {bytes}
 _KEYS = (str, int, float, bytes, type(None))
-_PLAIN_KEYS = frozenset((bool, *_KEYS))
+_BIN_32 = re.compile(rb"(?=\xc6(.{4}))", re.DOTALL)
 
 
 class Packed:
@@ -108,12 +106,15 @@ builtin_function_or_method cannot leave the sandbox (at value['f']); \
 return None, numbers, text, bytes, lists, dicts or numpy arrays
     """
     encoder = _Encoder(buffers, large_bytes)
-    packed: bytes | None
+    packed = encoder.pack_plainly(value)
+    if packed is not None:
+        return packed
+    encoder.restart()
     try:
         packed = msgpack.packb(encoder.put_aside(value), default=encoder.encode)
     except (TypeError, ValueError, OverflowError, RecursionError, UnserializableValue):
         packed = None
-    if packed is None or _is_ill_shaped(value):  # the slow walk serves the message, and integers beyond 64 bits
+    if packed is None or shape.is_odd(value):  # the slow walk serves the message, and integers beyond 64 bits
         encoder.restart()
         try:
             packed = msgpack.packb(_plain(value, "value", 0, encoder.part), default=encoder.encode)
@@ -187,39 +188,21 @@ def _unpack(data: bytes | memoryview, decoder: _Decoder) -> Value:
         raise
     except (ValueError, TypeError, OverflowError, msgpack.UnpackException, RecursionError) as error:
         raise ProtocolError(f"not a packed value: {error}") from None
-    if _is_ill_shaped(value):
-        raise ProtocolError(f"a packed value is nested deeper than {_MAX_DEPTH} levels, or has strange keys")
+    if shape.is_too_deep(value):  # its keys are plain: nothing else that is decoded here can be one
+        raise ProtocolError(f"a packed value is nested deeper than {shape.MAX_DEPTH} levels")
     return value
 
 
-def _is_ill_shaped(value: Value) -> bool:
-    """Say whether a value is nested too deep, or holds dict keys of other than plain types.
-
-    msgpack packs a tuple as a key, which nobody can unpack; it has no hook for
-    keys. Breadth first and by sets of types, so that flat data costs one pass in C.
-    """
-    level: list[Any] = [value] if isinstance(value, _CONTAINERS) else []
-    for _ in range(_MAX_DEPTH + 1):
-        if not level:
-            return False
-        below: list[Any] = []
-        for container in level:
-            items = container
-            if isinstance(container, dict):
-                if not _PLAIN_KEYS.issuperset(map(type, container)) and not _are_keys(container):
-                    return True
-                items = container.values()
-            if not set(map(type, items)) <= _LEAVES:
-                below += [item for item in items if isinstance(item, _CONTAINERS)]
-        level = below
-    return True
-
-
-def _are_keys(keys: Iterable[object]) -> bool:
-    """Also numpy's scalars, as counting with numpy yields them."""
-    numpy = sys.modules.get("numpy")
-    kinds = _KEYS if numpy is None else (*_KEYS, numpy.generic)
-    return all(isinstance(key, kinds) for key in keys)
+def _may_hold_bytes(packed: bytes, large_bytes: int) -> bool:
+    """Say whether packed data may hold bytes of at least a size: so many have a head of their own (bin 32)."""
+    if len(packed) < large_bytes:
+        return False
+    if large_bytes < LARGE_BYTES:
+        return True
+    return any(
+        large_bytes <= int.from_bytes(match[1], "big") <= len(packed) - match.end()
+        for match in _BIN_32.finditer(packed)
+    )
 
 
 def _encode(item: Any) -> object:
@@ -241,15 +224,39 @@ class _Encoder:
         self._buffers = buffers
         self._first = len(buffers or ())
         self._large_bytes = large_bytes
+        self._has_tuples = False
 
     def restart(self) -> None:
         """Forget what was put aside so far."""
         if self._buffers is not None:
             del self._buffers[self._first :]
 
+    def pack_plainly(self, value: Any) -> bytes | None:
+        """Pack a value in one pass of C; None if something in it takes a closer look."""
+        self._has_tuples = False
+        try:
+            packed = msgpack.packb(value, strict_types=True, default=self._encode_plainly)
+        except (TypeError, ValueError, OverflowError, RecursionError, UnserializableValue):
+            return None
+        assert isinstance(packed, bytes)
+        if self._buffers is not None and _may_hold_bytes(packed, self._large_bytes):
+            return None
+        # Only a tuple becomes a key that nobody can unpack; all other keys are plain, or were refused.
+        is_odd = shape.is_odd(value) if self._has_tuples else shape.is_too_deep(value)
+        return None if is_odd else packed
+
+    def _encode_plainly(self, item: Any) -> object:
+        if type(item) is tuple:
+            self._has_tuples = True
+            return list(item)
+        numpy = sys.modules.get("numpy")
+        if isinstance(item, _KEYS + shape.CONTAINERS) and not (numpy is not None and isinstance(item, numpy.generic)):
+            raise TypeError("a subclass, or an integer beyond 64 bits")
+        return self.encode(item)
+
     def put_aside(self, value: Any, depth: int = 0) -> Any:
         """Return the value with large bytes replaced; containers without any are not copied."""
-        if self._buffers is None or depth > _MAX_DEPTH:
+        if self._buffers is None or depth > shape.MAX_DEPTH:
             return value
         if isinstance(value, dict):
             if _SMALL.issuperset(map(type, value.values())):
@@ -342,9 +349,9 @@ def _fields(data: bytes, *kinds: type) -> Any:
 
 def _plain(value: object, where: str, depth: int, encode: Callable[[Any], object]) -> object:
     """Copy the value with big integers encoded, or raise with the exact place."""
-    if depth > _MAX_DEPTH:
+    if depth > shape.MAX_DEPTH:
         raise UnserializableValue(
-            f"the value is nested deeper than {_MAX_DEPTH} levels", where[:120], "return flatter data"
+            f"the value is nested deeper than {shape.MAX_DEPTH} levels", where[:120], "return flatter data"
         )
     if isinstance(value, str) and not value.isascii():
         try:
@@ -367,7 +374,7 @@ def _plain(value: object, where: str, depth: int, encode: Callable[[Any], object
     if isinstance(value, dict):
         copy: dict[object, object] = {}
         for key, item in value.items():
-            if not _are_keys((key,)):
+            if not shape.are_keys((key,)):
                 raise UnserializableValue(
                     f"a dict key of type {type(key).__name__} cannot leave the sandbox",
                     where,
