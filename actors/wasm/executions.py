@@ -308,6 +308,13 @@ class ModuleRun:
         wall_s = time.perf_counter() - began
         if reply.get("unknown"):
             return None
+        if reply.get("exhausted"):
+            raise errors.PoolExhausted(
+                "the engine has no place for one more instance just now",
+                "",
+                "retry later, or raise the pool's maximum",
+                {"retry_after_s": 0.1},
+            )
         return self._read(entry, reply, wall_s, heard)
 
     def _read(self, entry: Entry, reply: Message, wall_s: float, heard: Heard) -> Outcome:

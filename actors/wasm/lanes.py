@@ -26,6 +26,7 @@ from runvisor.actors.cancellation import Cancellation
 from runvisor.actors.channel.frames import Message
 from runvisor.actors.jail.child import Child, ChildExit
 from runvisor.actors.wasm.agreement import CALM_S, WINDOW_BYTES
+from runvisor.actors.wasm.backtraces import frames_of
 from runvisor.actors.wasm.conventions import Entry, choose_entry
 from runvisor.actors.wasm.wire import Wire
 from runvisor.policies.errors import GuestError, InvalidTask, LimitExceeded, ProtocolError, RunvisorError, SpawnFailed
@@ -442,8 +443,12 @@ def guest_error(data: Any) -> GuestError | LimitExceeded:
     error = RunvisorError.from_wire(data)
     if not isinstance(error, GuestError | LimitExceeded):
         raise ProtocolError("the engine reports an error that is not its guest's")
-    details = {str(key)[:100]: _plain(item) for key, item in list(error.details.items())[:10]}
-    return type(error)(error.what[:_MAX_TEXT], error.where[:_MAX_TEXT], error.remedy[:_MAX_TEXT], details)
+    details: dict[str, Any] = {str(key)[:100]: _plain(item) for key, item in list(error.details.items())[:10]}
+    where = error.where[:_MAX_TEXT]
+    if frames := frames_of(str(details.get("traceback", ""))):
+        details["frames"] = frames
+        where = where or str(frames[0]["function"])
+    return type(error)(error.what[:_MAX_TEXT], where, error.remedy[:_MAX_TEXT], details)
 
 
 def _plain(item: object) -> str | int:

@@ -26,6 +26,8 @@ from runvisor.policies.values import Value, pack
 if TYPE_CHECKING:
     from runvisor.actors.wasm.engine import EngineLane
 
+_NO_SLOT: Final = "maximum concurrent"
+"""Of instances, memories or tables, in the engine: others have them all just now."""
 _NO_ROOM: Final = "exceeds memory limits"
 _NO_TABLE_ROOM: Final = "exceeds table limits"
 
@@ -76,6 +78,8 @@ class Run:
                 self._wasi.enter(self._world)
             reply["results"] = self._execute()
         except Stopped as stopped:
+            if stopped.code is None and _NO_SLOT in stopped.message:
+                return {"exhausted": True}
             error = self._explain(stopped)
             if error is not None:
                 reply["error"] = error.to_wire()
@@ -148,7 +152,10 @@ class Run:
             )
         if stopped.code == wasmtime.TrapCode.OUT_OF_FUEL.value:
             return errors.InstructionLimitExceeded(
-                f"the program ran more than {self._fuel} instructions", "instructions", "raise instructions, or do less"
+                f"the program ran more than {self._fuel} instructions",
+                "instructions",
+                "raise instructions, or do less",
+                {"traceback": stopped.message},
             )
         return explain(stopped, self._deadlines, self._store.token, self._message["timeout_s"])
 
@@ -166,7 +173,7 @@ def explain(stopped: Stopped, deadlines: Deadlines, token: int, timeout_s: float
         )
     if stopped.code is None and not deadlines.may_go_on(token):
         return errors.TimeLimitExceeded(
-            f"the program ran longer than {timeout_s:g} s", "timeout_s", "raise timeout_s, or do less"
+            f"the program ran longer than {timeout_s:g} s", "timeout_s", "raise timeout_s, or do less", details
         )
     if stopped.code is None and (_NO_ROOM in stopped.message or _NO_TABLE_ROOM in stopped.message):
         return errors.MemoryLimitExceeded(

@@ -1,0 +1,80 @@
+"""Any module, valid or not, with any arguments to any import, gives a value or a typed error; the engine lives.
+
+The whole suite, with its counts::
+
+    scripts/test --slow -s tests/actors/wasm/test_fuzz.py
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from random import Random
+
+import pytest
+
+from runvisor.actors.jail.probe import probe_jail
+from runvisor.actors.runtime import PoolSize
+from runvisor.actors.wasm.runtime import WasmRuntime
+from runvisor.policies import errors
+from runvisor.policies.permissions import KiB, MiB, Permissions
+from runvisor.policies.task import Task
+from tests.actors.wasm.conftest import run_on
+from tests.actors.wasm.generated_modules import Generator
+
+_SEED = 20261121
+_PRINCIPAL = "fuzzer"
+
+
+@pytest.fixture(scope="module")
+def fuzzed() -> Iterator[WasmRuntime]:
+    if not probe_jail("test").available:
+        pytest.skip(probe_jail("test").detail)
+    runtime = WasmRuntime(PoolSize(maximum=4))
+    runtime.start()
+    yield runtime
+    runtime.close()
+
+
+def modules(count: int, seed: int) -> Iterator[bytes]:
+    """Yield as many modules, about half of them mutated once or more."""
+    generator = Generator(Random(seed))
+    for number in range(count):
+        module = generator.module()
+        yield module if number % 2 else generator.mutated(module)
+
+
+def outcome(runtime: WasmRuntime, module: bytes) -> str:
+    permissions = Permissions(timeout_s=0.02, memory_bytes=4 * MiB, output_bytes=64 * KiB, env={"A": "b"})
+    try:
+        error = run_on(runtime, Task(module, "wasm", None, permissions), _PRINCIPAL).error
+    except errors.InvalidTask:
+        return "InvalidTask"
+    return "value" if error is None else type(error).__name__
+
+
+def engine_pids(runtime: WasmRuntime) -> set[int]:
+    return {kept.link.child.pid for kept in runtime._engines._engines.values()}
+
+
+def check(runtime: WasmRuntime, count: int, at_least: int) -> None:
+    assert outcome(runtime, next(m for m in modules(2, 1) if m)) != "GuestCrashed"
+    before = engine_pids(runtime)
+    with ThreadPoolExecutor(4) as pool:
+        counts = Counter(pool.map(lambda module: outcome(runtime, module), modules(count, _SEED)))
+    executed = count - counts["GuestSyntaxError"] - counts["InvalidTask"]
+    print(f"\n{count} modules, {executed} executed: " + ", ".join(f"{n} {name}" for name, n in counts.most_common()))
+    assert counts["GuestCrashed"] == 0
+    assert set(counts) <= {"value", "InvalidTask", *errors.ERRORS}
+    assert executed >= at_least
+    assert engine_pids(runtime) == before, "the engine was replaced"
+
+
+def test_five_hundred_modules_never_crash_the_engine(fuzzed: WasmRuntime) -> None:
+    check(fuzzed, 500, 150)
+
+
+@pytest.mark.slow
+def test_ten_thousand_modules_never_crash_the_engine(fuzzed: WasmRuntime) -> None:
+    check(fuzzed, 10_000, 3000)
