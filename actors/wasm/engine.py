@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -59,6 +60,11 @@ from runvisor.policies.permissions import MiB
 
 _THREAD_STACK_BYTES: Final = MAX_STACK_BYTES + 1 * MiB
 """Of each lane: what guest code may use, and room for the engine around it."""
+_MODULES: Final = {"plain": 96}
+_FEW_MODULES: Final = 24
+"""Modules that are kept of each other profile; more are loaded again from what the host keeps."""
+_SWITCH_S: Final = 0.0005
+"""How long a thread waits for one that holds the GIL: a deadline must not wait behind guests' host calls."""
 _NATIVE_WAIT_S: Final = 5.0
 """How long a lane waits for native code that is on its way; it was sent before the request."""
 
@@ -126,6 +132,7 @@ class EngineProcess:
     def start(self) -> None:
         """Start the thread that keeps deadlines."""
         threading.stack_size(_THREAD_STACK_BYTES)
+        sys.setswitchinterval(_SWITCH_S)
         self.deadlines.start()
 
     def serve_lane(self, lane: socket.socket, window_fd: int, number: int = 0) -> None:
@@ -176,7 +183,7 @@ class EngineProcess:
                     engine = Engine(self._lanes, self.wasi, profile, self._api)
                     define_imports(engine)
                     self._engines.append(engine)
-                    cache = self._caches[profile] = ModuleCache(engine)
+                    cache = self._caches[profile] = ModuleCache(engine, _MODULES.get(profile, _FEW_MODULES))
         return cache
 
     def _move_epochs(self) -> None:

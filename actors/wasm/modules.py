@@ -30,7 +30,6 @@ T = TypeVar("T", wasmtime.Module, wasmtime.component.Component)
 
 MAX_EXPORTS: Final = 10_000
 PAGE_BYTES: Final = 64 * KiB
-_MAX_MODULES: Final = 256
 _MAX_CACHED_BYTES: Final = 64 * MiB
 _MAX_MESSAGE: Final = 4000
 _MAX_NAMES_BYTES: Final = 1 * MiB
@@ -91,10 +90,12 @@ class ModuleCache:
 
     Args:
         engine: What compiles and links them.
+        max_modules: Each holds a descriptor, for the pages that its instances begin with; a jail has 256.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, max_modules: int = 32) -> None:
         self.engine = engine
+        self._max_modules = max_modules
         self._lock = threading.Lock()
         self._modules: OrderedDict[bytes, CompiledModule] = OrderedDict()
         self._bytes = 0
@@ -142,7 +143,7 @@ class ModuleCache:
             self._drop(key)
             self._modules[key] = module
             self._bytes += module.size
-            while len(self._modules) > 1 and (len(self._modules) > _MAX_MODULES or self._bytes > _MAX_CACHED_BYTES):
+            while len(self._modules) > 1 and self._is_over():
                 self._drop(next(iter(self._modules)))
         return module
 
@@ -150,6 +151,9 @@ class ModuleCache:
         """Drop a module; runs in progress keep it until they end."""
         with self._lock:
             self._drop(key)
+
+    def _is_over(self) -> bool:
+        return len(self._modules) > self._max_modules or self._bytes > _MAX_CACHED_BYTES
 
     def _drop(self, key: bytes) -> None:
         module = self._modules.pop(key, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -85,7 +86,10 @@ def test_an_engine_without_a_place_is_busy_and_not_the_guests_fault(narrow: Prin
         assert isinstance(busy, errors.PoolExhausted)
         assert busy.details["retry_after_s"] > 0
         assert isinstance(running.result().error, errors.TimeLimitExceeded)
-        assert ModuleRun(quick, None, Permissions(), lambda: None)(link, second).value == 3
+        while True:  # the place is free when the engine has tidied up behind its answer
+            with contextlib.suppress(errors.CapacityError):
+                assert ModuleRun(quick, None, Permissions(), lambda: None)(link, second).value == 3
+                break
 
 
 def test_traps_of_one_thread_never_reach_another(wat: Run) -> None:
