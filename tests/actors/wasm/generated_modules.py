@@ -122,8 +122,8 @@ class Generator:
             if kind == I32:
                 return b"\x41" + signed((number + 2**31) % 2**32 - 2**31)
             return b"\x42" + signed(random.choice((number, 2**63 - 1, -(2**63), number << 24)))
-        number = random.choice((0.0, -0.0, 1.5, float("nan"), float("inf"), 1e30))
-        return b"\x43" + struct.pack("<f", number) if kind == F32 else b"\x44" + struct.pack("<d", number)
+        real = random.choice((0.0, -0.0, 1.5, float("nan"), float("inf"), 1e30))
+        return b"\x43" + struct.pack("<f", real) if kind == F32 else b"\x44" + struct.pack("<d", real)
 
     def _near(self, bound: int) -> bytes:
         """Return code for a small constant."""
