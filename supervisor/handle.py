@@ -28,6 +28,7 @@ from runvisor.policies.errors import Cancelled, ProtocolError, RunvisorError, Sp
 from runvisor.policies.javascript.fitness import ARM, RIVAL, quickjs_fitness
 from runvisor.policies.numeric.fitness import numeric_fitness
 from runvisor.policies.permissions import Permissions
+from runvisor.policies.portable import fitness as portable
 from runvisor.policies.result import Result, Usage
 from runvisor.policies.scheduling.arms import ARMS, Arm, split_eligible, unfit_for_profile
 from runvisor.policies.scheduling.decision import Decision
@@ -283,12 +284,19 @@ class Handle:
 
     def _fitness(self, task: Task, grant: Grant, arms: Sequence[Arm]) -> tuple[Mapping[str, str], str]:
         """Return the arms that the code itself rules out, and what was found in it."""
+
+        def is_alone(rival: str) -> bool:
+            rivals = [arm for arm in arms if arm.name == rival]
+            return not split_eligible(rivals, task.language, grant, self._unavailable)[0]
+
         if task.language == "python":
-            return numeric_fitness(task.source)
+            unfit, found = numeric_fitness(task.source)
+            if portable.ARM not in self._unavailable:
+                why, more = portable.portable_fitness(task, is_alone=is_alone(portable.RIVAL))
+                unfit, found = {**unfit, **why}, f"{found} {more}".strip()
+            return unfit, found
         if task.language == "javascript" and ARM not in self._unavailable:
-            rivals = [arm for arm in arms if arm.name == RIVAL]
-            is_alone = not split_eligible(rivals, task.language, grant, self._unavailable)[0]
-            return quickjs_fitness(task.source, is_alone=is_alone)
+            return quickjs_fitness(task.source, is_alone=is_alone(RIVAL))
         return {}, ""
 
     def _pool(self, runtime: str) -> _Pool:

@@ -40,7 +40,7 @@ COMPILE_TIMEOUT_S: Final = 10.0
 """How long a module may take to compile; then the engine it took hostage is replaced."""
 GRACE_S: Final = 2.0
 """How long after a run's deadline the host waits for the engine to end it, before it ends the engine."""
-_UNBOUNDED: Final = (1 << 63) - 1
+UNBOUNDED: Final = (1 << 63) - 1
 """A budget of instructions that lasts for centuries: they are only counted."""
 _MAX_TIMES: Final = 3
 _REPLIES: Final = 8
@@ -277,7 +277,7 @@ class ModuleRun:
             if self.watch.wants_output:
                 request["follow"] = True
         if permissions.instructions is not None or permissions.deterministic:
-            request["fuel"] = permissions.instructions or _UNBOUNDED
+            request["fuel"] = permissions.instructions or UNBOUNDED
             request["is_deterministic"] = permissions.deterministic
         if not self._has_started:
             self._has_started = True

@@ -11,10 +11,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from runvisor.actors.channel.frames import Message
-from runvisor.actors.wasm.wasi import World
 
 _DELAY_S: Final = 0.005
 
@@ -47,6 +46,14 @@ class Flusher:
             flush()
 
 
+class Prints(Protocol):
+    """What a run prints into, and tells of it."""
+
+    stdout: bytearray
+    stderr: bytearray
+    on_output: Callable[[], None] | None
+
+
 class LiveOutput:
     """The output of one run that its host follows.
 
@@ -56,7 +63,7 @@ class LiveOutput:
         flusher: The process's.
     """
 
-    def __init__(self, world: World, emit: Callable[[Message], None], flusher: Flusher) -> None:
+    def __init__(self, world: Prints, emit: Callable[[Message], None], flusher: Flusher) -> None:
         self._world = world
         self._emit = emit
         self._flusher = flusher

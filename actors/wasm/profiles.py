@@ -120,6 +120,7 @@ def _components(name: str, *, counts_instructions: bool = False) -> Profile:
         instances=64,
         memories=4,
         instance_bytes=4 * MiB,
+        stack_bytes=4 * MiB,
         keep_bytes=1 * MiB,
     )
 

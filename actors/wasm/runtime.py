@@ -130,7 +130,7 @@ class WasmRuntime:
             elif variant == "record":
                 outcome, bytes_in = self._run_records(task, grant, watch.started)
             elif variant == "cpython":
-                run = cpython.PythonRun(task, grant.permissions, watch.started)
+                run = cpython.PythonRun(task, grant.permissions, watch)
                 outcome = on_engine(self._engines, grant.principal, run.memory_bytes, run)
                 bytes_in = run.input_bytes
             elif variant == "quickjs":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 IMAGE_MODULES: Final = (
+    "_strptime",
     "abc", "argparse", "array", "ast", "base64", "binascii", "bisect", "builtins", "bz2", "calendar", "cmath",
     "codecs", "collections", "collections.abc", "colorsys", "configparser", "contextlib", "contextvars", "copy",
     "copyreg", "csv", "dataclasses", "datetime", "decimal", "difflib", "dis", "email", "email.message",

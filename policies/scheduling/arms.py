@@ -55,6 +55,7 @@ ARMS: Final = (
     Arm("wasm", "record", frozenset({"c-record"}), _ALWAYS_ENFORCED),
     Arm("python", "jit", frozenset({"python"}), _PROCESS | {"filesystem", "network"}, has_profiles=True),
     Arm("wasm", "quickjs", frozenset({"javascript"}), _ALWAYS_ENFORCED | {"instructions"}),
+    Arm("wasm", "cpython", frozenset({"python"}), _METERED | {"env"}),
 )
 """The arms that ship with runvisor, in order of preference at equal score."""
 

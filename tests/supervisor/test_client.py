@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from runvisor.actors.jail.probe import probe_jail
+from runvisor.actors.wasm.cpython import execution as cpython
 from runvisor.policies import errors
 from runvisor.policies.audit import verify
 from runvisor.policies.permissions import Filesystem, Permissions
@@ -53,7 +54,7 @@ def test_the_language_is_found_and_the_value_returned(supervisor: Supervisor, co
 
 
 def test_the_decision_reads_like_a_sentence(supervisor: Supervisor) -> None:
-    decision = supervisor.run("1 + 1", "python").decision
+    decision = supervisor.run("import os\n1 + 1", "python").decision
     assert decision is not None
     assert decision.explain().startswith("Chose python/native, the only arm that may run this task")
 
@@ -148,9 +149,18 @@ def test_large_arrays_cross(supervisor: Supervisor) -> None:
 
 def test_a_permission_that_no_arm_can_enforce_is_refused_with_each_reason(supervisor: Supervisor) -> None:
     with pytest.raises(errors.NoEligibleArm) as caught:
-        supervisor.run("1", "python", permissions=Permissions(instructions=1000))
-    assert "instructions" in caught.value.details["excluded"]["python/native"]
+        supervisor.run("1", "python", permissions=Permissions(stack_bytes=1 << 20))
+    assert "stack_bytes" in caught.value.details["excluded"]["python/native"]
     assert caught.value.remedy
+
+
+def test_what_native_python_cannot_bound_runs_in_wasm(supervisor: Supervisor) -> None:
+    if (why := cpython.unavailable()) is not None:
+        pytest.skip(why)
+    result = supervisor.run("import math\nmath.sin(0)", "python", permissions=Permissions(instructions=10**9))
+    assert (result.value, result.runtime, result.variant) == (0.0, "wasm", "cpython")
+    assert result.usage.instructions
+    assert "it cannot enforce instructions" in result.decision.explain()
 
 
 def test_more_than_the_trust_level_allows_is_refused_or_narrowed(supervisor: Supervisor) -> None:

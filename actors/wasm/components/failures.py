@@ -41,8 +41,12 @@ def explain_failure(
         return errors.InstructionLimitExceeded(
             f"the program ran more than {fuel} instructions", "instructions", "raise instructions, or do less"
         )
+    if code == capi.STACK_OVERFLOW:
+        return errors.GuestException(
+            "the call stack is exhausted", "", "recurse less deeply, or loop", {"traceback": stopped.message}
+        )
     if code is None and (missing := _MISSING.search(reason)):
         return errors.GuestException(
             f"it used {missing[1]}, which there is not here", "", "", {"traceback": stopped.message}
         )
-    return explain(Stopped(code, stopped.message), surroundings.deadlines, surroundings.token, timeout_s)
+    return explain(stopped, surroundings.deadlines, surroundings.token, timeout_s)

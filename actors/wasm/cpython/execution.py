@@ -5,14 +5,15 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Final
 
 from runvisor.actors.channel.frames import Message
+from runvisor.actors.runtime import Watch
 from runvisor.actors.wasm.cpython.messages import json_text
-from runvisor.actors.wasm.executions import GRACE_S, Outcome, of_type
+from runvisor.actors.wasm.executions import GRACE_S, UNBOUNDED, Outcome, of_type
+from runvisor.actors.wasm.hearing import Heard, ignore_denial
 from runvisor.actors.wasm.image import Image
 from runvisor.actors.wasm.images.cpython import FILE
 from runvisor.actors.wasm.images.recipes import remedy
@@ -62,7 +63,7 @@ class PythonRun:
     Args:
         task: What to run.
         permissions: The grant's.
-        on_started: Called once, before the guest's code begins.
+        watch: See below.
 
     Raises:
         ConfigError: The image is not built, or the task brings files.
@@ -70,10 +71,12 @@ class PythonRun:
 
     task: Task
     permissions: Permissions
-    on_started: Callable[[], None]
+    watch: Watch
+    """Told of the start, before the guest's code begins; asked whether to go on."""
     input_bytes: int = 0
     """Bytes of the request, known when it has run."""
     _has_started: bool = False
+    _told: list[int] = field(default_factory=lambda: [0, 0])
 
     def __post_init__(self) -> None:
         python_image()
@@ -88,7 +91,8 @@ class PythonRun:
     def __call__(self, link: EngineLink, lane: Lane) -> Outcome:
         """Load the image if the engine does not have it, and run the task."""
         permissions = self.permissions
-        image = python_image().plain if permissions.instructions is None else python_image().metered
+        is_counted = permissions.deterministic or permissions.instructions is not None
+        image = python_image().metered if is_counted else python_image().plain
         link.load_image(lane, image)
         request: Message = {
             "op": "python",
@@ -98,16 +102,26 @@ class PythonRun:
             "timeout_s": permissions.timeout_s,
             "memory_bytes": self.memory_bytes,
             "output_bytes": permissions.output_bytes,
+            "is_deterministic": permissions.deterministic,
         }
-        if permissions.instructions is not None:
-            request["fuel"] = permissions.instructions
+        if is_counted:
+            request["fuel"] = permissions.instructions or UNBOUNDED
+        if self.watch.wants_output:
+            request["follow"] = True
         if not self._has_started:
             self._has_started = True
-            self.on_started()
+            self.watch.started()
+        heard = Heard(permissions.output_bytes, self.watch.output, ignore_denial, self._told)
         began = time.perf_counter()
         try:
             most = _MAX_REPLY_BYTES + 2 * permissions.output_bytes
-            reply = lane.ask(request, permissions.timeout_s + GRACE_S, most)
+            reply = lane.ask(
+                request,
+                permissions.timeout_s + GRACE_S,
+                most,
+                hear=heard.hear,
+                cancellation=self.watch.cancellation,
+            )
         except Unanswered:
             link.condemn()
             error = errors.TimeLimitExceeded(
@@ -115,8 +129,11 @@ class PythonRun:
                 "timeout_s",
                 "raise timeout_s, or do less",
             )
-            return Outcome(error=error, wall_s=time.perf_counter() - began)
-        return replace(_read(reply), wall_s=time.perf_counter() - began)
+            out, err = heard.all_of(1, b""), heard.all_of(2, b"")
+            return Outcome(
+                error=error, stdout=out, stderr=err, told=heard.told, wall_s=time.perf_counter() - began
+            )
+        return replace(_read(reply, heard), wall_s=time.perf_counter() - began)
 
     def _text(self) -> bytes:
         said = {"code": self.task.source, "label": self.task.label, "env": dict(self.permissions.env)}
@@ -129,7 +146,7 @@ class PythonRun:
         return text.encode()
 
 
-def _read(reply: Message) -> Outcome:
+def _read(reply: Message, heard: Heard) -> Outcome:
     error = guest_error(reply["error"]) if "error" in reply else None
     value = None
     packed = b""
@@ -142,8 +159,9 @@ def _read(reply: Message) -> Outcome:
     return Outcome(
         value=value,
         error=error,
-        stdout=of_type(reply, "stdout", bytes),
-        stderr=of_type(reply, "stderr", bytes),
+        stdout=heard.all_of(1, of_type(reply, "stdout", bytes)),
+        stderr=heard.all_of(2, of_type(reply, "stderr", bytes)),
+        told=heard.told,
         value_bytes=len(packed),
         cpu_s=of_type(reply, "cpu_s", float),
         instructions=None if reply.get("instructions") is None else of_type(reply, "instructions", int),

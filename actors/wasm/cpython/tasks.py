@@ -1,7 +1,7 @@
 """Inside the engine process: runs one Python task in a fresh instance of the image.
 
-The request ``python`` (image, profile, task, timeout_s, memory_bytes, output_bytes;
-fuel where instructions are counted) is answered with ``value`` or ``error``, and
+The request ``python`` (image, profile, task, timeout_s, memory_bytes, output_bytes,
+is_deterministic; fuel where instructions are counted, follow where output is sent on as it comes) is answered with ``value`` or ``error``, and
 ``stdout``, ``stderr``, ``cpu_s`` and ``instructions``. ``task`` is the text for the
 interpreter, see `runvisor.actors.wasm.cpython.messages`; what the interpreter says
 is hostile.
@@ -24,7 +24,9 @@ from runvisor.actors.wasm.components.imports import HostFunction, Linker
 from runvisor.actors.wasm.components.instances import Export, Instance
 from runvisor.actors.wasm.components.world import Surroundings, Worlds
 from runvisor.actors.wasm.fastpath import Stopped
+from runvisor.actors.wasm.live_output import LiveOutput
 from runvisor.actors.wasm.profiles import MAX_MEMORY_BYTES, PROFILES
+from runvisor.actors.wasm.wasi.deterministic import Deterministic
 from runvisor.policies import errors
 from runvisor.policies.permissions import MiB
 from runvisor.policies.values import pack
@@ -65,9 +67,13 @@ def _run(lane: EngineLane, message: Message) -> Message:
     store.limit(memory_bytes, profile.table_elements, profile.instances, fuel, **limits)
     deadlines = lane.process.deadlines
     surroundings = Surroundings(store.token, deadlines, message["output_bytes"])
+    if message["is_deterministic"]:
+        surroundings.ambient = Deterministic()
+    live = LiveOutput(surroundings, lane.emit, lane.process.flusher) if message.get("follow") else None
     reply: Message = {}
     began = time.thread_time()
     deadlines.begin(store.token, message["timeout_s"])
+    lane.begin(message, store.token)
     _worlds.enter(surroundings)
     try:
         text = Instance(store, linked.linker, linked.component).call_with_text(linked.run, message["task"])
@@ -81,7 +87,8 @@ def _run(lane: EngineLane, message: Message) -> Message:
     finally:
         _worlds.leave()
         deadlines.end(store.token)
-    reply["stdout"], reply["stderr"] = bytes(surroundings.stdout), bytes(surroundings.stderr)
+    out, err = live.end() if live is not None else (0, 0)  # what the host has had already
+    reply["stdout"], reply["stderr"] = bytes(surroundings.stdout[out:]), bytes(surroundings.stderr[err:])
     if fuel is not None:
         reply["instructions"] = fuel - store.fuel_left()
     reply["cpu_s"] = time.thread_time() - began

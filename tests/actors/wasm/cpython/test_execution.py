@@ -5,11 +5,14 @@ from typing import Any
 
 import pytest
 
+from runvisor.actors.runtime import Watch
 from runvisor.actors.wasm.images.cpython import VERSION, build
 from runvisor.actors.wasm.images.recipes import remedy
+from runvisor.actors.wasm.runtime import WasmRuntime
 from runvisor.policies import errors
 from runvisor.policies.permissions import MiB
 from runvisor.policies.task import Task
+from runvisor.policies.trust import Grant, Trust
 from tests.actors.wasm.conftest import Run, run_on
 
 pytestmark = pytest.mark.root
@@ -218,3 +221,35 @@ def test_the_image_is_built_from_the_pinned_package(tmp_path: Any) -> None:
 
 def test_the_remedy_names_the_command() -> None:
     assert remedy("cpython") == "build it once: python -m runvisor.actors.wasm.images cpython"
+
+
+def test_a_deterministic_task_finds_the_same_clocks_and_chance_and_counts_the_same(python: Run) -> None:
+    code = (
+        "import random, time, uuid, os\n"
+        "[random.random(), time.time(), time.monotonic(), str(uuid.uuid4()), os.urandom(4), hash('a'), id(object())]"
+    )
+    first, second = (python(code, deterministic=True) for _ in range(2))
+    assert first.error is None
+    assert first.value == second.value
+    assert first.usage.instructions == second.usage.instructions
+    assert "deterministic" in first.isolation.limits_enforced
+    assert python("import time\ntime.sleep(1000)\n1", deterministic=True).value == 1
+
+
+def test_a_task_is_called_off_while_it_runs(runtime: WasmRuntime, python: Run) -> None:
+    task = Task("print('began')\nwhile True:\n    pass", "python")
+    watch = Watch(output=lambda *_: watch.cancellation.cancel())
+    began = time.monotonic()
+    result = runtime.execute(task, "cpython", Grant("tester", Trust.UNTRUSTED, task.permissions), watch)
+    assert isinstance(result.error, errors.Cancelled)
+    assert time.monotonic() - began < 3
+
+
+def test_output_arrives_while_the_task_runs(runtime: WasmRuntime, python: Run) -> None:
+    task = Task("import time\nprint('first')\ntime.sleep(0.3)\nprint('second')", "python")
+    heard: list[tuple[float, bytes]] = []
+    watch = Watch(output=lambda _, data: heard.append((time.monotonic(), data)))
+    result = runtime.execute(task, "cpython", Grant("tester", Trust.UNTRUSTED, task.permissions), watch)
+    assert [data for _, data in heard] == [b"first\n", b"second\n"]
+    assert heard[1][0] - heard[0][0] > 0.2
+    assert result.stdout == "first\nsecond\n"
