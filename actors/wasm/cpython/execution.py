@@ -130,9 +130,7 @@ class PythonRun:
                 "raise timeout_s, or do less",
             )
             out, err = heard.all_of(1, b""), heard.all_of(2, b"")
-            return Outcome(
-                error=error, stdout=out, stderr=err, told=heard.told, wall_s=time.perf_counter() - began
-            )
+            return Outcome(error=error, stdout=out, stderr=err, told=heard.told, wall_s=time.perf_counter() - began)
         return replace(_read(reply, heard), wall_s=time.perf_counter() - began)
 
     def _text(self) -> bytes:

@@ -1,10 +1,10 @@
 """Inside the engine process: runs one Python task in a fresh instance of the image.
 
 The request ``python`` (image, profile, task, timeout_s, memory_bytes, output_bytes,
-is_deterministic; fuel where instructions are counted, follow where output is sent on as it comes) is answered with ``value`` or ``error``, and
-``stdout``, ``stderr``, ``cpu_s`` and ``instructions``. ``task`` is the text for the
-interpreter, see `runvisor.actors.wasm.cpython.messages`; what the interpreter says
-is hostile.
+is_deterministic; fuel where instructions are counted, follow where output is sent on
+as it comes) is answered with ``value`` or ``error``, and ``stdout``, ``stderr``,
+``cpu_s`` and ``instructions``. ``task`` is the text for the interpreter, see
+`runvisor.actors.wasm.cpython.messages`; what the interpreter says is hostile.
 """
 
 from __future__ import annotations
