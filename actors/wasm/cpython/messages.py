@@ -27,6 +27,10 @@ def json_text(value: Any) -> str | None:
         >>> json_text({"a": [1, None, 2.5]}), json_text({1: 2}), json_text((1, 2))
         ('{"a": [1, null, 2.5]}', None, None)
     """
+    try:
+        text = json.dumps(value)  # first: it finds what holds itself, which the walk below would follow for ever
+    except (TypeError, ValueError, RecursionError):  # also integers of thousands of digits
+        return None
     level: list[Any] = [value]
     for _ in range(_MAX_DEPTH):
         below: list[Any] = []
@@ -48,7 +52,4 @@ def json_text(value: Any) -> str | None:
         level = below
     else:
         return None
-    try:
-        return json.dumps(value)
-    except (ValueError, RecursionError):  # an integer of thousands of digits
-        return None
+    return text

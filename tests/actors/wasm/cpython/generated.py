@@ -21,7 +21,7 @@ _CALLS = st.sampled_from(
 _METHODS = st.sampled_from(
     [".upper()", ".split(',')", ".strip()", ".items()", ".keys()", ".get('k')", ".index(1)", ".count(1)", ".copy()",
      ".encode()",
-     ".title()", "[0]", "[-1]", "[1:]", "[::-1]", "['k']", ".is_integer()", ".bit_length()",
+     ".title()", "[0]", "[-1]", "[::-1]", "['k']", ".is_integer()", ".bit_length()",
      ".join(['p', 'q'])",
      ".replace('a', 'b')", ".find('b')", ".hex()", ".as_integer_ratio()", ".zfill(6)", ".isdigit()"]
 )  # fmt: skip

@@ -702,6 +702,7 @@ f(0)
 """,
         None,
     ),
+    "a value that holds itself": ("c = [1]\nc += [{'p': c, 'q': c}] * 3\nc", None),
     "a value that cannot leave": ("{'f': lambda: 1}", None),
     "exit": ("raise SystemExit(2)", None),
     "a good exit": (

@@ -42,5 +42,11 @@ def test_deep_nesting_is_refused() -> None:
     assert json_text(value) is None
 
 
+def test_what_holds_itself_is_refused_at_once() -> None:
+    value: list[Any] = []
+    value += [{"a": value, "b": value}] * 3
+    assert json_text(value) is None
+
+
 def test_integers_of_thousands_of_digits_are_refused() -> None:
     assert json_text([10**5000]) is None
