@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable
 
 import pytest
@@ -218,3 +219,9 @@ def test_hanging_up_ends_it(session: Session) -> None:
     end = session.child.exit()
     assert end is not None
     assert (end.signal, end.status) == (0, 0)
+
+
+def test_a_session_burns_nothing_between_its_cells(session: Session) -> None:
+    before_s = session.run("import time\ntime.process_time()").value
+    select.select([], [], [], 0.3)
+    assert session.run("time.process_time()").value - before_s < 0.06

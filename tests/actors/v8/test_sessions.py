@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -167,3 +168,11 @@ def test_cells_in_typescript(runtime: V8Runtime) -> None:
         assert session.run(Cell("x", Packed(pack(None))), Watch()).unwrap() == 4
     finally:
         session.close()
+
+
+def test_a_session_burns_nothing_between_its_cells(cell: RunCell) -> None:
+    cell("1").unwrap()
+    select.select([], [], [], 0.3)
+    used_s = cell("2").usage.cpu_s
+    assert used_s is not None
+    assert used_s < 0.06
