@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -53,6 +54,24 @@ def test_a_sample_of_the_attacks(user_namespaces: bool) -> None:
 def test_all_attacks_end_as_the_layers_at_hand_make_them(user_namespaces: bool) -> None:
     """Root runs them in `tests/escapes` itself; each says there how it ends where a layer is missing."""
     assert passed(run_suites(ATTACKS, user_namespaces=user_namespaces)) > 250
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("user_namespaces", "missing", "remedy"),
+    [(True, "memory by rlimits", "memory cgroup"), (False, "for want of: pid namespace", "allow user namespaces")],
+)
+def test_the_doctor_says_in_one_line_what_is_missing_and_how_to_get_it(
+    user_namespaces: bool, missing: str, remedy: str
+) -> None:
+    program = "from runvisor.supervisor.cli.main import run; run()"
+    ran = run_as_ordinary_user(["-c", program, "doctor", "--json"], user_namespaces=user_namespaces)
+    said = {finding["runtime"]: finding for finding in json.loads(ran.stdout)["runtimes"]}
+    for name in ("python", "v8"):
+        assert said[name]["works"]
+        assert missing in said[name]["detail"]
+        assert remedy in said[name]["remedy"]
+        assert "\n" not in said[name]["detail"] + said[name]["remedy"]
 
 
 @pytest.mark.slow

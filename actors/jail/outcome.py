@@ -35,8 +35,8 @@ MAX_ARTIFACT_BYTES: Final = 16 * MiB
 """Of all artifacts of one execution together."""
 _GAVE_UP: Final = frozenset({signal.SIGTRAP, signal.SIGABRT, signal.SIGILL, signal.SIGSEGV})
 """How programs end themselves that are refused memory, and cannot go on."""
-_REFUSED_MEMORY: Final = b"out of memory"
-"""What V8 says then; that of a guest which only says so is its own affair."""
+_REFUSED_MEMORY: Final = (b"out of memory", b"Memory allocation still failed")
+"""What V8 and OpenBLAS say then; that of a guest which only says so is its own affair."""
 ENFORCED: Final = ("memory_bytes", "timeout_s", "cpu_s", "output_bytes", "disk_bytes", "processes")
 
 
@@ -219,6 +219,8 @@ def _death(transcript: Transcript, grant: Grant, around: Around) -> errors.Runvi
         name = signal.Signals(end.signal).name
         last = transcript.stderr.decode(errors="replace").strip().splitlines()[-1:]
         return errors.GuestCrashed(f"the task's process died of {name}", "", last[0][:500] if last else "")
+    if _says_so(transcript):  # a library that was refused address space, and called exit
+        return _memory_error(grant)
     return errors.GuestException(f"the task's process ended with status {end.status} and no value", "", "")
 
 
@@ -227,4 +229,8 @@ def _was_refused_memory(transcript: Transcript, end: ChildExit, grant: Grant) ->
     if end.signal not in _GAVE_UP:
         return False
     peak = transcript.usage.peak_memory_bytes or 0
-    return peak >= grant.permissions.memory_bytes / 2 or _REFUSED_MEMORY in transcript.stderr
+    return peak >= grant.permissions.memory_bytes / 2 or _says_so(transcript)
+
+
+def _says_so(transcript: Transcript) -> bool:
+    return any(words in transcript.stderr for words in _REFUSED_MEMORY)

@@ -37,7 +37,7 @@ def probe_jail(runtime: str) -> Probe:
         return Probe(
             runtime,
             True,
-            f"{detail}; too weak for untrusted code",
+            f"{detail}; too weak for untrusted code, for want of: {', '.join(missing)}",
             "be root, or allow user namespaces (sysctl user.max_user_namespaces; on Ubuntu an AppArmor profile)",
             missing_layers=missing,
         )

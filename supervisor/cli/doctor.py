@@ -58,7 +58,8 @@ def _examine(name: str) -> Finding:
     probe = registry.probe(name)
     if not probe.available:
         return Finding(name, False, probe.detail, probe.remedy, None)
-    lacking = "; ".join(f"{variant}: {reason}" for variant, reason in probe.unavailable_variants)
+    variants = [f"{variant}: {reason}" for variant, reason in probe.unavailable_variants]
+    lacking = "; ".join([*([probe.remedy] if probe.remedy else []), *variants])
     runtime = registry.create(name, PoolSize(minimum=1, maximum=2))
     try:
         runtime.start()

@@ -7,7 +7,8 @@ from typing import Final
 import pytest
 
 from runvisor.actors.jail.probe import probe_jail
-from runvisor.policies.permissions import MiB
+from runvisor.policies.errors import GuestException
+from runvisor.policies.permissions import MiB, Permissions
 from tests.escapes.attack import Attack
 from tests.escapes.range import Range
 from tests.standing import needs_memory_cgroup
@@ -59,3 +60,13 @@ def test_the_host_loses_no_more_than_the_grant_and_64_mib(
     peak_bytes = aftermath.result.usage.peak_memory_bytes
     # What was killed and reaped before anyone looked has no peak any more; its cgroup's limit held until then.
     assert peak_bytes is None or peak_bytes <= HOST_MAY_LOSE_BYTES
+
+
+def test_a_library_that_exits_for_want_of_memory_is_told_apart_from_a_task_that_does(python_range: Range) -> None:
+    """In the bare profile numpy is imported by the task, and OpenBLAS calls exit(3) when it is refused its buffers."""
+    permissions = {"memory_bytes": 64 * MiB, "timeout_s": 20.0}
+    attack = Attack("import", "python", "import numpy", "limit memory_bytes", permissions)
+    aftermath = python_range.run(attack)
+    assert (aftermath.ending, aftermath.harm) == ("limit memory_bytes", []), aftermath.result
+    assert python_range.execute("import numpy\n1", "python", Permissions(memory_bytes=96 * MiB)).value == 1
+    assert isinstance(python_range.execute("import os; os._exit(1)", "python", Permissions()).error, GuestException)
