@@ -24,6 +24,7 @@ _MAX_HEAP_MIB: Final = 4096
 _NO_CPU_LIMIT_S: Final = 1 << 30
 _WARM_SOURCES: Final = ("1", "({ y: inputs.x })", "JSON.stringify(inputs)")
 _DRIVER: Final = ("bridge", "timers", "console", "values", "tasks", "entry")
+"""The image of QuickJS takes some of these too: see `runvisor.actors.wasm.images.quickjs`."""
 _PARTS: Final = {"parts": ("inspect", "text", "events", "data", "fetch"), "bundle": ("url", "streams", "program")}
 
 _driver = ""

@@ -99,6 +99,8 @@ class Interpreter:
             text = self._read(self._call(b"qjs_get_string_len", handle, self._words + _LENGTH_AT))
             if text[:1] == b"{":
                 return self._parsed(text)
+            if text[:1] in _ALONE:
+                return _value(text)
             if not text:
                 what = "Error: the program waits for a promise that nothing will settle"
                 return {"token": "", "outcome": {"kind": "error", "what": what, "stack": "", "syntax": False}}
@@ -183,6 +185,18 @@ class Interpreter:
         count = len(arguments)
         raw = self._store.call(name, _ARGUMENTS[count].pack(*arguments), max(count, 1), VALUE_BYTES)
         return int.from_bytes(raw[:4], "little")
+
+
+_ALONE: Final = (b"T", b"U", b"V")
+"""What a report begins with that is a value alone: text as it is, or JSON."""
+
+
+def _value(report: bytes) -> dict[str, Any]:
+    try:
+        value = report[1:].decode("utf-8", "surrogatepass") if report[:1] == b"T" else json.loads(report[1:])
+    except (ValueError, RecursionError):
+        raise Broken from None
+    return {"token": "", "outcome": {"kind": "value", "leaves": 0, "json": value}}
 
 
 _UNPARSED: Final = re.compile(r"\s*at task\.js:(\d+):(\d+)\s*")

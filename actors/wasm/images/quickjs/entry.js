@@ -64,7 +64,10 @@ const finishModule = (promise, callsMain) => {
     }
   }, fail]);
 };
-/** The report as JSON text. While there is none: in how many ms to call `tick`, or "" when nothing will ever come. */
+/**
+ * The report as JSON text, or behind one letter a value alone: T text as it is, V and U JSON. While there is
+ * none: in how many ms to call `tick`, or "" when nothing will ever come.
+ */
 const tell = () => {
   if (outcome === null && held !== null) {
     const { value } = held;
@@ -73,7 +76,8 @@ const tell = () => {
   }
   const waits = outcome === null ? alarmAt !== 0 : restful && heldTimers > 0;
   if (waits) return StringOf(max(0, alarmAt - now()));
-  return outcome === null ? "" : `{"token":"${token}","outcome":${outcome}}`;
+  if (outcome === null) return "";
+  return outcome[0] === "{" ? `{"token":"${token}","outcome":${outcome}}` : outcome;
 };
 /** The next buffer of the value. */
 let leaves = 0;
