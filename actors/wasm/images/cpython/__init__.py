@@ -6,12 +6,14 @@ run, the plain forms of values, tracebacks), so that both give the same answers.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.util
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from importlib.resources import files
@@ -28,21 +30,8 @@ FILE: Final = "python.wasm"
 """The image's component."""
 _RECIPE: Final = 1
 """Raise it when what is built changes without any of the sources."""
-_SOURCES: Final = (
-    "runvisor.actors.python.coroutines",
-    "runvisor.actors.python.plain",
-    "runvisor.actors.python.remedies",
-    "runvisor.actors.python.source",
-    "runvisor.actors.python.tables",
-    "runvisor.actors.python.tracebacks",
-    "runvisor.actors.wasm.cpython.guest",
-    "runvisor.actors.wasm.cpython.messages",
-    "runvisor.policies.arrays",
-    "runvisor.policies.decoding_budget",
-    "runvisor.policies.errors",
-    "runvisor.policies.portable.modules",
-    "runvisor.policies.values",
-)
+_GUEST: Final = "runvisor.actors.wasm.cpython.guest"
+"""What the component runs; all of ours that it imports goes along."""
 _MSGPACK: Final = ("__init__", "exceptions", "ext", "fallback")
 _APP: Final = """\
 import wit_world
@@ -63,7 +52,7 @@ _BUILD_TIMEOUT_S: Final = 600.0
 
 def version() -> str:
     """See `Recipe.version`."""
-    sources = [_source(name) for name in _SOURCES] + [_APP, _own("task.wit"), _own("LICENSES.md")]
+    sources = [_source(name) for name in sources_of(_GUEST)] + [_APP, _own("task.wit"), _own("LICENSES.md")]
     return "\n".join([str(_RECIPE), PACKAGE, VERSION, *(hashlib.sha256(text.encode()).hexdigest() for text in sources)])
 
 
@@ -124,7 +113,7 @@ def _gather(app: Path) -> None:
     """Lay out what the component may import beside the standard library."""
     app.mkdir()
     (app / "app.py").write_text(_APP)
-    for name in _SOURCES:
+    for name in sources_of(_GUEST):
         file = app.joinpath(*name.split(".")).with_suffix(".py")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(_source(name))
@@ -134,6 +123,43 @@ def _gather(app: Path) -> None:
     (app / "msgpack").mkdir()
     for part in _MSGPACK:  # without its C part
         shutil.copy(Path(msgpack.origin).with_name(f"{part}.py"), app / "msgpack")
+
+
+def sources_of(module: str) -> tuple[str, ...]:
+    """Return a module of ours and all that it imports of ours, in any order that stays the same.
+
+    Example:
+        >>> sources_of("runvisor.actors.wasm.cpython.messages")
+        ('runvisor.actors.wasm.cpython.messages',)
+    """
+    found: set[str] = set()
+    pending = [module]
+    while pending:
+        name = pending.pop()
+        if name not in found:
+            found.add(name)
+            pending += _imports(ast.parse(_source(name)))
+    return tuple(sorted(found))
+
+
+def _imports(node: ast.AST) -> Iterator[str]:
+    """Yield the modules of ours that a source imports, but for type checkers."""
+    for part in ast.iter_child_nodes(node):
+        if isinstance(part, ast.If) and ast.unparse(part.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(part, ast.ImportFrom) and (part.module or "").startswith("runvisor."):
+            package = part.module or ""
+            for alias in part.names:
+                inner = f"{package}.{alias.name}"
+                yield inner if _is_module(inner) else package
+        else:
+            yield from _imports(part)
+
+
+def _is_module(name: str) -> bool:
+    package, _, module = name.rpartition(".")
+    spec = importlib.util.find_spec(package)
+    return bool(spec and spec.submodule_search_locations) and files(package).joinpath(f"{module}.py").is_file()
 
 
 def _source(name: str) -> str:
