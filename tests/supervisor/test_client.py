@@ -15,6 +15,8 @@ import pytest
 
 from runvisor.actors.jail.probe import probe_jail
 from runvisor.actors.wasm.cpython import execution as cpython
+from runvisor.actors.wasm.images.recipes import remedy
+from runvisor.actors.wasm.images.store import find_image
 from runvisor.policies import errors
 from runvisor.policies.audit import verify
 from runvisor.policies.permissions import Filesystem, Permissions
@@ -65,6 +67,18 @@ def test_numeric_code_is_said_to_be_compilable(supervisor: Supervisor) -> None:
     assert decision is not None
     assert "python/jit compiles: f" in decision.explain()
     assert {"python/native", "python/jit"} <= {candidate.arm for candidate in decision.candidates}
+
+
+def test_javascript_that_counts_instructions_runs_on_the_arm_that_can(supervisor: Supervisor) -> None:
+    if find_image("quickjs") is None:
+        pytest.skip(remedy("quickjs"))
+    counted = Permissions(instructions=10_000_000)
+    result = supervisor.run("let s = 0; for (let i = 0; i < 9; i++) s += i; s", "javascript", permissions=counted)
+    assert (result.unwrap(), result.runtime, result.variant) == (36, "wasm", "quickjs")
+    assert result.usage.instructions
+    with pytest.raises(errors.NoEligibleArm) as caught:
+        supervisor.run("await fetch('http://x')", "javascript", permissions=counted)
+    assert caught.value.details["excluded"]["wasm/quickjs"] == "it uses fetch, which is not there"
 
 
 def test_files_go_in_and_come_out(supervisor: Supervisor) -> None:
