@@ -21,6 +21,8 @@ _FOREIGN: Final = (
 )  # fmt: skip
 _TRUSTED: Final = frozenset("abs bool frozenset int isinstance len map max min ord pow range set sorted sum".split())
 """Builtins whose meaning is relied on below."""
+_NEWER: Final = frozenset({"is_integer", "from_number"})
+"""Methods of numbers."""
 _MANY: Final = 2**31
 _STRUCT_CALLS: Final = frozenset({"pack", "unpack", "calcsize", "unpack_from", "iter_unpack", "pack_into"})
 _DATES: Final = frozenset("aAbBdHIjmMpSUwWyYf%")
@@ -147,6 +149,8 @@ class _Check:
                 return self._struct(node)
             if node.attr not in PORTABLE_NAMES.get(module, ()) or f"{module}.{node.attr}" in PORTABLE_NAMES:
                 return _may_differ(f"{module}.{node.attr}")
+        if node.attr in _NEWER:
+            return f"{node.attr} came to some types after Python 3.11"
         if node.attr in ("strftime", "strptime"):
             return self._date(node)
         return None

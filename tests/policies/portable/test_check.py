@@ -41,6 +41,7 @@ DIFFERENT = {
     "a set from views": ("for k in {'a': 1}.keys() - {'b': 2}.keys():\n    print(k)", "order"),
     "a set popped": ("s = {1, 2}\ns.pop()", "order"),
     "a hidden set": ("from collections import defaultdict\nd = defaultdict(set)", "followed"),
+    "a method of 3.12": ("n = 1\nn.is_integer()", "is_integer"),
     "a hash": ("hash('a')", "hash"),
     "an address": ("id(1)", "id"),
     "the text of an exception": ("try:\n    1 / 0\nexcept ZeroDivisionError as e:\n    str(e)", "exception e"),
