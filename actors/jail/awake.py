@@ -21,27 +21,27 @@ _DISCOURAGED_S: Final = 0.1
 
 
 class Lookout:
-    """Looks for what becomes ready in a poll.
+    """Looks for what becomes ready; one for all that a process waits for in this way.
 
     Each look yields the core (sched_yield in section 2 of the manual). When
     somebody took it, looking only delays both: then nothing is looked for
     during a tenth of a second, and the end sleeps at once.
 
     Args:
-        poll: Where the descriptors are registered.
+        awake_s: How long one look takes at most.
     """
 
-    def __init__(self, poll: select.poll) -> None:
-        self._poll = poll
+    def __init__(self, awake_s: float = AWAKE_S) -> None:
+        self._awake_s = awake_s
         self._not_before = 0.0
 
-    def look(self) -> list[tuple[int, int]]:
-        """Return what is ready, or becomes so within a moment; else nothing."""
+    def look(self, poll: select.poll) -> list[tuple[int, int]]:
+        """Return what is ready in a poll, or becomes so within a moment; else nothing."""
         now = time.monotonic()
         if now < self._not_before:
             return []
-        asleep_at = now + AWAKE_S
-        while not (ready := self._poll.poll(0)) and now < asleep_at:
+        asleep_at = now + self._awake_s
+        while not (ready := poll.poll(0)) and now < asleep_at:
             os.sched_yield()
             before, now = now, time.monotonic()
             if now - before > _BUSY_S:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import select
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from runvisor.actors.channel.sealed import SealedInputs, describe
-from runvisor.actors.jail import awake
 from runvisor.actors.jail.child import READY_TIMEOUT_S
 from runvisor.actors.jail.conversation import Bounds, Conversation
 from runvisor.actors.jail.custody import Custody
@@ -25,10 +23,6 @@ REPLY_BYTES: Final = 24 * MiB
 """Of one answer; the pool holds it twice for a moment."""
 LIFETIME_S: Final = 24 * 3600.0
 """No session lives longer, whatever it does; also its CPU time, if its grant does not say less."""
-
-
-_running: set[JailedSession] = set()
-"""What has a cell at work in this process."""
 
 
 def first_frame(task: Task, variant: str, permissions: Permissions, cpu_s: float) -> dict[str, Any]:
@@ -91,7 +85,6 @@ class JailedSession:
         self._child = child
         self._give_back: Callable[[], None] | None = give_back
         self._conversation = Conversation(child, REPLY_BYTES)
-        self._conversation.poll = cast("select.poll", _AwakePoll(self._conversation.poll))
         self._ended = ""
         self._cpu_s = 0.0
         frame = {
@@ -126,11 +119,7 @@ class JailedSession:
         }
         shared = sealed_parts(cell.inputs, message)
         bounds = Bounds(grant.permissions.timeout_s, grant.permissions.output_bytes, REPLY_BYTES)
-        _running.add(self)
-        try:
-            transcript = self._conversation.exchange("cell", message, bounds, watch, shared)
-        finally:
-            _running.discard(self)
+        transcript = self._conversation.exchange("cell", message, bounds, watch, shared)
         result = to_result(transcript, task, grant, queue_s=0.0, around=self._around, **self._names)
         total_s, before_s = transcript.usage.cpu_s, self._cpu_s
         self._cpu_s = total_s
@@ -150,19 +139,6 @@ class JailedSession:
         self._ended = self._ended or "it was closed"
         if give_back is not None:
             give_back()
-
-
-class _AwakePoll:
-    """A poll that stays awake for a moment, as long as cells come one at a time: two that look take both cores."""
-
-    def __init__(self, poll: select.poll) -> None:
-        self._poll = poll
-        self._lookout = awake.Lookout(poll)
-        self.register, self.unregister, self.modify = poll.register, poll.unregister, poll.modify
-
-    def poll(self, timeout_ms: float) -> list[tuple[int, int]]:
-        """See `select.poll.poll`."""
-        return (len(_running) <= 1 and self._lookout.look()) or self._poll.poll(timeout_ms)
 
 
 def _ending(error: RunvisorError) -> RunvisorError:

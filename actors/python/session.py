@@ -30,10 +30,10 @@ def serve(channel: FrameSocket, interpreter: Interpreter) -> None:
     number = 0
     poll = select.poll()
     poll.register(channel.fileno(), select.POLLIN)
-    lookout = awake.Lookout(poll)
+    lookout = awake.Lookout()
     while True:
         if number:
-            lookout.look()
+            lookout.look(poll)
         cell, fds = channel.receive_with_fds()
         if cell is None:
             return

@@ -64,12 +64,12 @@ class Attendant:
         missed: list[Event] = []
         poll = select.poll()
         poll.register(self._channel.fileno(), select.POLLIN)
-        lookout = Lookout(poll)
+        lookout = Lookout()
         while True:
             if missed or not self._bridge.is_quiet:
                 Evaluation(self._bridge, {}, session=True).rest(self._channel, missed)
                 missed = []
-            lookout.look()
+            lookout.look(poll)
             frame, fds = self._channel.receive_with_fds()
             if frame is None:
                 return

@@ -24,16 +24,16 @@ def ends() -> Iterator[tuple[socket.socket, select.poll]]:
 def test_what_is_there_is_found_at_once(ends: tuple[socket.socket, select.poll]) -> None:
     ours, poll = ends
     ours.send(b"x")
-    assert [happened for _, happened in Lookout(poll).look()] == [select.POLLIN]
+    assert [happened for _, happened in Lookout().look(poll)] == [select.POLLIN]
 
 
 def test_nothing_is_found_where_nothing_comes_and_little_time_goes_into_looking(
     ends: tuple[socket.socket, select.poll],
 ) -> None:
     _, poll = ends
-    lookout = Lookout(poll)
+    lookout = Lookout()
     began = time.thread_time()
-    assert [lookout.look() for _ in range(10)] == [[]] * 10
+    assert [lookout.look(poll) for _ in range(10)] == [[]] * 10
     assert time.thread_time() - began < 10 * AWAKE_S * 5
 
 
@@ -41,9 +41,9 @@ def test_who_lost_the_core_while_looking_sleeps_at_once_for_a_while(
     ends: tuple[socket.socket, select.poll], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours, poll = ends
-    lookout = Lookout(poll)
+    lookout = Lookout()
     monkeypatch.setattr("os.sched_yield", lambda: select.select([], [], [], 0.001))
-    assert lookout.look() == []
+    assert lookout.look(poll) == []
     ours.send(b"x")
-    assert lookout.look() == []
+    assert lookout.look(poll) == []
     assert poll.poll(0)
