@@ -92,7 +92,7 @@ JAVASCRIPT: Final = {
     "20_bridge_types": "ok",
     "22_bridge_flood": "error GuestException",
     "23_microtask_flood": "limit memory_bytes",
-    "25_big_result": "limit memory_bytes",
+    "25_big_result": "error UnserializableValue",
     "26_deep_json": "error UnserializableValue",
     "28_shared_state": "ok",
     "29_sparse_sort": "limit memory_bytes",

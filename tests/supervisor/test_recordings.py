@@ -42,7 +42,7 @@ def test_a_recorded_execution_replays_to_the_bit(supervisor: Supervisor) -> None
 
 def test_what_nothing_runs_deterministically_is_refused(supervisor: Supervisor) -> None:
     with pytest.raises(errors.NoEligibleArm):
-        supervisor.record("1 + 1", "python")
+        supervisor.record("1 + 1", "typescript")
 
 
 def test_the_commands_record_replay_and_tell_a_difference(

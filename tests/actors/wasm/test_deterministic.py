@@ -144,9 +144,10 @@ def test_the_result_says_that_it_was(runtime: WasmRuntime) -> None:
 
 def test_only_arms_that_can_keep_it_are_eligible() -> None:
     grant = Grant("p", Trust.UNTRUSTED, Permissions(deterministic=True))
-    for language in ("python", "javascript", "c-record"):
+    for language in ("typescript", "javascript", "c-record"):
         assert not split_eligible(ARMS, language, grant, {})[0]
-    assert [arm.name for arm in split_eligible(ARMS, "wasm", grant, {})[0]] == ["wasm/module"]
+    for language, arm in (("wasm", "wasm/module"), ("python", "wasm/cpython")):
+        assert [found.name for found in split_eligible(ARMS, language, grant, {})[0]] == [arm]
 
 
 @pytest.mark.parametrize("asked", [Permissions(deterministic=True, filesystem=Filesystem(read=("/srv/**",)))])

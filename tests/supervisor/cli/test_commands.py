@@ -121,7 +121,7 @@ def test_run_as_json_gives_one_document_with_every_part(command: Command, tmp_pa
         ("1", ["--memory", "lots"], 2, "InvalidPermissions"),
         ("1", ["--profile", "klingon"], 2, "UnknownProfile"),
         ("1", ["--allow-host", "example.com"], 3, "CapabilityDenied"),
-        ("(module)", ["-l", "wat", "--allow-host", "example.com", "--trust", "verified"], 3, "NoEligibleArm"),
+        ("int f;", ["-l", "c-record", "--allow-host", "example.com", "--trust", "verified"], 3, "NoEligibleArm"),
         ("while True: pass", ["--timeout", "0.3"], 4, "TimeLimitExceeded"),
         ("print('y' * (1 << 22))", [], 4, "OutputLimitExceeded"),
     ],
@@ -147,7 +147,7 @@ def test_an_option_that_does_not_exist_is_bad_use(command: Command) -> None:
 
 def test_explain_says_why(command: Command, tmp_path: Path) -> None:
     file = tmp_path / "task.py"
-    file.write_text("1")
+    file.write_text("import numpy\n1")
     assert "Chose python/native" in command("run", str(file), "--explain")[2]
 
 

@@ -1,4 +1,4 @@
 // Nor one larger than the memory it would take to say it.
-// ENDS: limit memory_bytes
+// ENDS: error UnserializableValue
 // WITH: memory_bytes=256MiB
 "x".repeat(5e8);
