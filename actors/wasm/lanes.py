@@ -297,7 +297,9 @@ class EngineLink:
             while len(self.modules) > _MAX_KNOWN:
                 self.modules.popitem(last=False)
 
-    def load(self, lane: Lane, key: bytes, code: bytes, profile: str, *, is_text: bool) -> Message:
+    def load(
+        self, lane: Lane, key: bytes, code: bytes, profile: str, *, is_text: bool, request: str = "load"
+    ) -> Message:
         """Have a module compiled elsewhere, and the engine load it; return the engine's reply.
 
         Args:
@@ -306,6 +308,7 @@ class EngineLink:
             code: The module.
             profile: Name of the profile to compile for.
             is_text: Whether it is WAT.
+            request: What the engine loads it by; other than modules, it is a component.
 
         Raises:
             GuestError: It is no module that can run here.
@@ -315,9 +318,10 @@ class EngineLink:
             EngineGone: The engine ended.
             Unanswered: It did not load it in time.
         """
-        with self._natives.of(key, code, profile, is_text=is_text) as fd:
+        is_component = request != "load"
+        with self._natives.of(key, code, profile, is_text=is_text, is_component=is_component) as fd:
             self._send({"op": "native", "key": key, "profile": profile}, [fd])
-        return lane.ask({"op": "load", "key": key, "profile": profile}, LOAD_TIMEOUT_S)
+        return lane.ask({"op": request, "key": key, "profile": profile}, LOAD_TIMEOUT_S)
 
     def load_image(self, lane: Lane, image: Image) -> None:
         """Have the engine load an image, unless it has; see `runvisor.actors.wasm.image`.

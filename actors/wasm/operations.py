@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
 Operation = Callable[["EngineLane", Message], Message]
 
-ARMS: Final[tuple[str, ...]] = ("runvisor.actors.wasm.cpython.tasks", "runvisor.actors.wasm.javascript.guest")
+ARMS: Final[tuple[str, ...]] = (
+    "runvisor.actors.wasm.cpython.tasks",
+    "runvisor.actors.wasm.javascript.guest",
+    "runvisor.actors.wasm.components.tasks",
+)
 """Dotted names of the arms' modules."""
 
 

@@ -16,6 +16,7 @@ from runvisor.actors.settings import RuntimeSettings
 from runvisor.actors.wasm.artifacts import shared_artifacts
 from runvisor.actors.wasm.compilers import compilers
 from runvisor.actors.wasm.compilers.compilers import Compilers
+from runvisor.actors.wasm.components.execution import ComponentRun
 from runvisor.actors.wasm.cpython import execution as cpython
 from runvisor.actors.wasm.executions import Module, ModuleRun, Outcome, on_engine, on_own_engine
 from runvisor.actors.wasm.folders import needs_files, shown_files
@@ -51,8 +52,8 @@ class WasmRuntime:
 
     ``wasm/module`` runs ``wasm``, ``wat`` and what is compiled to it: ``c``, ``cpp``,
     ``zig``, ``go`` and ``rust``; ``wasm/record`` runs ``c-record``, ``wasm/cpython``
-    runs ``python``, and ``wasm/quickjs`` runs ``javascript``; the last two where
-    their images were built.
+    runs ``python``, and ``wasm/quickjs`` runs ``javascript``; these two where
+    their images were built. ``wasm/component`` runs ``component``.
 
     Args:
         size: ``maximum`` bounds the executions at once.
@@ -92,6 +93,7 @@ class WasmRuntime:
                 ("record", record and record.sentence("C")),
                 ("cpython", untested(found) if api_for(found) == "public" else cpython.unavailable()),
                 ("quickjs", untested(found) if api_for(found) == "public" else javascript.unavailable()),
+                ("component", untested(found) if api_for(found) == "public" else None),
             )
             if why
         )
@@ -133,6 +135,10 @@ class WasmRuntime:
                 run = cpython.PythonRun(task, grant.permissions, watch)
                 outcome = on_engine(self._engines, grant.principal, run.memory_bytes, run)
                 bytes_in = run.input_bytes
+            elif variant == "component":
+                call = ComponentRun(task, grant.permissions, watch)
+                outcome = on_engine(self._engines, grant.principal, grant.permissions.memory_bytes, call)
+                bytes_in = len(task.code) + call.input_bytes
             elif variant == "quickjs":
                 outcome, bytes_in = self._run_javascript(task, grant, watch)
             else:
@@ -254,6 +260,7 @@ _LANGUAGES: Final = {
     "record": (LANGUAGE,),
     "cpython": ("python",),
     "quickjs": ("javascript",),
+    "component": ("component",),
 }
 _WITH_ENVIRONMENT: Final = ("module", "cpython")
 

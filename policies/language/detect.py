@@ -28,6 +28,7 @@ MIN_CONFIDENCE: Final = 0.7
 
 _HEAD_CHARS: Final = 8_192
 _WASM_MAGIC: Final = b"\0asm"
+_COMPONENT_MAGIC: Final = b"\0asm\x0d\0\1\0"
 _PUNCTUATION = re.compile(r"[=_|$(){}\[\]<>;`\"+*/%]")
 _WAT = re.compile(r"(?:\s|;;[^\n]*\n|(?>\(;.*?;\)))*+\((?:module\b|(?:func|memory|table|global)\s+[$(])", re.DOTALL)
 _RECORD = re.compile(r"\b(?:int|long|void|bool|unsigned|double|float|size_t|\w+_t|(?:__)?[us]\d+)[\s*]+on_record\s*\(")
@@ -87,6 +88,8 @@ def detect(code: str | bytes, filename_hint: str = "") -> Guess:
 reason='it is valid in several languages, and Python is preferred', alternatives=(('javascript', 0.3),))
     """
     if isinstance(code, bytes):
+        if code.startswith(_COMPONENT_MAGIC):
+            return Guess("component", 1.0, "it starts as a wasm component does")
         if code.startswith(_WASM_MAGIC):
             return Guess("wasm", 1.0, "it starts with the wasm magic number")
         try:
@@ -117,6 +120,8 @@ def _by_first_line(text: str) -> Guess | None:
     program = _interpreter(text[:200]) if text.startswith("#!") else ""
     if program in INTERPRETERS:
         return _settled(INTERPRETERS[program], 0.99, f"its first line asks for {program}", text)
+    if text.startswith("(component"):
+        return Guess("component", 0.99, "it opens with the text form of a component")
     if _WAT.match(text):
         return Guess("wat", 0.99, "it opens with a WebAssembly text form")
     if is_json_document(text):

@@ -8,7 +8,20 @@ from typing import Final
 
 from runvisor.policies.errors import UnknownLanguage
 
-LANGUAGES: Final = ("python", "javascript", "typescript", "wat", "wasm", "c", "c-record", "cpp", "zig", "go", "rust")
+LANGUAGES: Final = (
+    "python",
+    "javascript",
+    "typescript",
+    "wat",
+    "wasm",
+    "c",
+    "c-record",
+    "cpp",
+    "zig",
+    "go",
+    "rust",
+    "component",
+)
 """Canonical names: what a `Task` holds. ``c-record`` is a C function that runs once per record."""
 
 ALIASES: Final[Mapping[str, str]] = {
@@ -53,6 +66,7 @@ DISPLAY: Final[Mapping[str, str]] = {
     "javascript": "JavaScript",
     "wat": "WebAssembly text",
     "wasm": "WebAssembly",
+    "component": "a WebAssembly component",
     "c": "C",
     "c-record": "a C record function",
     "typescript": "TypeScript",

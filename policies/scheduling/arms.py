@@ -56,6 +56,7 @@ ARMS: Final = (
     Arm("python", "jit", frozenset({"python"}), _PROCESS | {"filesystem", "network"}, has_profiles=True),
     Arm("wasm", "quickjs", frozenset({"javascript"}), _ALWAYS_ENFORCED | {"instructions"}),
     Arm("wasm", "cpython", frozenset({"python"}), _METERED | {"env"}),
+    Arm("wasm", "component", frozenset({"component"}), _METERED),
 )
 """The arms that ship with runvisor, in order of preference at equal score."""
 

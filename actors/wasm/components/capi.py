@@ -69,6 +69,10 @@ call: Final = declare(SLOW, "wasmtime_component_func_call", POINTER, POINTER, PO
 val_delete: Final = declare(QUICK, "wasmtime_component_val_delete", None, POINTER)
 list_new: Final = declare(QUICK, "wasmtime_component_vallist_new_uninit", None, POINTER, SIZE)
 record_new: Final = declare(QUICK, "wasmtime_component_valrecord_new_uninit", None, POINTER, SIZE)
+tuple_new: Final = declare(QUICK, "wasmtime_component_valtuple_new_uninit", None, POINTER, SIZE)
+flags_new: Final = declare(QUICK, "wasmtime_component_valflags_new_uninit", None, POINTER, SIZE)
+val_new: Final = declare(QUICK, "wasmtime_component_val_new", POINTER, POINTER)
+"""Move a value to a place of its own, that what it is put into owns."""
 text_new: Final = declare(QUICK, "wasm_byte_vec_new", None, POINTER, SIZE, ctypes.c_char_p)
 
 CALLBACK: Final = ctypes.CFUNCTYPE(

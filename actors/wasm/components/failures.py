@@ -15,6 +15,8 @@ _CODES: Final = {
     "all fuel consumed by WebAssembly": capi.OUT_OF_FUEL,
     "call stack exhausted": capi.STACK_OVERFLOW,
 }
+_MEMORY_COUNT: Final = "resource limit exceeded: memory count too high"
+_COPIED_TOO_MUCH: Final = "fuel allocated for hostcalls has been exhausted"
 _MISSING: Final = re.compile(r"unknown import: `([^`]+)` has not been defined")
 
 
@@ -44,6 +46,16 @@ def explain_failure(
     if code == capi.STACK_OVERFLOW:
         return errors.GuestException(
             "the call stack is exhausted", "", "recurse less deeply, or loop", {"traceback": stopped.message}
+        )
+    if _MEMORY_COUNT in reason:
+        return errors.MemoryLimitExceeded(
+            "the component has several linear memories, each of which could take the whole limit",
+            "memory_bytes",
+            "link it into one memory",
+        )
+    if _COPIED_TOO_MUCH in reason:
+        return errors.OutputLimitExceeded(
+            "what it gives back or prints is too large to be copied", "value", "return a summary, or return less"
         )
     if code is None and (missing := _MISSING.search(reason)):
         return errors.GuestException(

@@ -85,6 +85,14 @@ class Worlds:
         """Return those of the calling thread's run."""
         return self._by_thread[threading.get_ident()]
 
+    def host_functions(self) -> Mapping[str, Mapping[str, HostFunction]]:
+        """Return all functions that a component may import: ours, under no name, and those of WASI."""
+        own: Mapping[str, HostFunction] = {
+            "print": lambda to, text: self.present().print(to, text),
+            "sleep": lambda seconds: self.present().sleep(seconds),
+        }
+        return {"": own, **self.functions()}
+
     def functions(self) -> Mapping[str, Mapping[str, HostFunction]]:
         """Return the functions of WASI that have a meaning here, by interface."""
         return {

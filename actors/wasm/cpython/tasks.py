@@ -1,9 +1,7 @@
 """Inside the engine process: runs one Python task in a fresh instance of the image.
 
-The request ``python`` (image, profile, task, timeout_s, memory_bytes, output_bytes,
-is_deterministic; fuel where instructions are counted, follow where output is sent on
-as it comes) is answered with ``value`` or ``error``, and ``stdout``, ``stderr``,
-``cpu_s`` and ``instructions``. ``task`` is the text for the interpreter, see
+The request ``python`` (image, task, and those of `runvisor.actors.wasm.components.calls`)
+is answered as there. ``task`` is the text for the interpreter, see
 `runvisor.actors.wasm.cpython.messages`; what the interpreter says is hostile.
 """
 
@@ -12,21 +10,17 @@ from __future__ import annotations
 import base64
 import json
 import threading
-import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from wasmtime.component import Component
 
 from runvisor.actors.channel.frames import Message
-from runvisor.actors.wasm.components.failures import explain_failure
-from runvisor.actors.wasm.components.imports import HostFunction, Linker
+from runvisor.actors.wasm.components.calls import answer
+from runvisor.actors.wasm.components.imports import Linker
 from runvisor.actors.wasm.components.instances import Export, Instance
-from runvisor.actors.wasm.components.world import Surroundings, Worlds
-from runvisor.actors.wasm.fastpath import Stopped
-from runvisor.actors.wasm.live_output import LiveOutput
-from runvisor.actors.wasm.profiles import MAX_MEMORY_BYTES, PROFILES
-from runvisor.actors.wasm.wasi.deterministic import Deterministic
+from runvisor.actors.wasm.components.world import Worlds
+from runvisor.actors.wasm.fastpath import Store
 from runvisor.policies import errors
 from runvisor.policies.permissions import MiB
 from runvisor.policies.values import pack
@@ -43,12 +37,8 @@ class _Linked:
     """An image with what it may import, made when it first runs."""
 
     def __init__(self, component: Component, engine: Any, worlds: Worlds) -> None:
-        own: Mapping[str, HostFunction] = {
-            "print": lambda to, text: worlds.present().print(to, text),
-            "sleep": lambda seconds: worlds.present().sleep(seconds),
-        }
         self.component = component
-        self.linker = Linker(engine, component, {"": own, **worlds.functions()})
+        self.linker = Linker(engine, component, worlds.host_functions())
         self.run = Export(component, "run")
 
 
@@ -59,40 +49,12 @@ _linking: Final = threading.Lock()
 
 def _run(lane: EngineLane, message: Message) -> Message:
     linked = _link(lane, message)
-    profile = PROFILES[message["profile"]]
-    store = lane.store(profile.name)
-    fuel: int | None = message.get("fuel")
-    memory_bytes = min(message["memory_bytes"], MAX_MEMORY_BYTES)
-    limits = {"instances": profile.instances, "memories": profile.memories}
-    store.limit(memory_bytes, profile.table_elements, profile.instances, fuel, **limits)
-    deadlines = lane.process.deadlines
-    surroundings = Surroundings(store.token, deadlines, message["output_bytes"])
-    if message["is_deterministic"]:
-        surroundings.ambient = Deterministic()
-    live = LiveOutput(surroundings, lane.emit, lane.process.flusher) if message.get("follow") else None
-    reply: Message = {}
-    began = time.thread_time()
-    deadlines.begin(store.token, message["timeout_s"])
-    lane.begin(message, store.token)
-    _worlds.enter(surroundings)
-    try:
-        text = Instance(store, linked.linker, linked.component).call_with_text(linked.run, message["task"])
-    except Stopped as stopped:
-        reply["error"] = explain_failure(stopped, surroundings, message["timeout_s"], fuel).to_wire()
-    else:
-        try:
-            reply["value"] = _value(text)
-        except errors.RunvisorError as error:
-            reply["error"] = error.to_wire()
-    finally:
-        _worlds.leave()
-        deadlines.end(store.token)
-    out, err = live.end() if live is not None else (0, 0)  # what the host has had already
-    reply["stdout"], reply["stderr"] = bytes(surroundings.stdout[out:]), bytes(surroundings.stderr[err:])
-    if fuel is not None:
-        reply["instructions"] = fuel - store.fuel_left()
-    reply["cpu_s"] = time.thread_time() - began
-    return reply
+
+    def run(store: Store) -> bytes:
+        instance = Instance(store, linked.linker, linked.component)
+        return _value(instance.call_with_text(linked.run, message["task"]))
+
+    return answer(lane, message, _worlds, run)
 
 
 def _link(lane: EngineLane, message: Message) -> _Linked:

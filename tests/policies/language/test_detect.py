@@ -108,6 +108,12 @@ def test_a_wasm_module_is_recognised_by_its_magic_number() -> None:
     assert detect(b"\0asm\1\0\0\0") == Guess("wasm", 1.0, "it starts with the wasm magic number")
 
 
+def test_a_component_is_told_from_a_core_module() -> None:
+    assert detect(b"\0asm\x0d\0\1\0").language == "component"
+    assert detect("(component (core module))").language == "component"
+    assert detect("(module)").language == "wat"
+
+
 def test_source_in_utf_8_bytes_is_read_as_text() -> None:
     assert verdict("\ufeffprint('é')".encode()) == "python"
     assert verdict(b"\xff\xfe\0") == "? the code is neither UTF-8 text nor a wasm module"
