@@ -12,6 +12,8 @@ from runvisor.policies.trust import Trust
 from runvisor.policies.values import Value, pack, unpack
 
 MAX_CODE_BYTES: Final = 16 * 1024 * 1024
+MAX_COMPONENT_BYTES: Final = 32 * 1024 * 1024
+"""Of a component, which may hold an interpreter."""
 MAX_FILES: Final = 256
 MAX_FILES_BYTES: Final = 64 * 1024 * 1024
 _MAX_NAME_BYTES: Final = 255
@@ -31,7 +33,7 @@ class Task:
     """
 
     code: str | bytes
-    """Source text, or the bytes of a wasm module."""
+    """Source text, or the bytes of a wasm module or component."""
     language: str
     """A name of `runvisor.policies.language.LANGUAGES`; never ``auto`` here."""
     inputs: Value = None
@@ -52,8 +54,9 @@ class Task:
             raise InvalidTask(f"code is of type {type(self.code).__name__}", "code", "pass str or bytes")
         if not self.code.strip():
             raise InvalidTask("the code is empty", "code")
-        if _size(self.code) > MAX_CODE_BYTES:
-            raise InvalidTask(f"the code is larger than {MAX_CODE_BYTES} bytes", "code", "pass data as inputs")
+        most = MAX_COMPONENT_BYTES if self.language == "component" else MAX_CODE_BYTES
+        if _size(self.code) > most:
+            raise InvalidTask(f"the code is larger than {most} bytes", "code", "pass data as inputs")
         _check_files(self.files)
         if self.files and self.language not in _WITH_FILES:
             raise InvalidTask(f"{self.language} has no way to read files", "files", "pass the data as inputs")

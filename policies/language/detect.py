@@ -30,7 +30,9 @@ _HEAD_CHARS: Final = 8_192
 _WASM_MAGIC: Final = b"\0asm"
 _COMPONENT_MAGIC: Final = b"\0asm\x0d\0\1\0"
 _PUNCTUATION = re.compile(r"[=_|$(){}\[\]<>;`\"+*/%]")
-_WAT = re.compile(r"(?:\s|;;[^\n]*\n|(?>\(;.*?;\)))*+\((?:module\b|(?:func|memory|table|global)\s+[$(])", re.DOTALL)
+_COMMENTS: Final = r"(?:\s|;;[^\n]*\n|(?>\(;.*?;\)))*+"
+_COMPONENT = re.compile(rf"{_COMMENTS}\(component\b", re.DOTALL)
+_WAT = re.compile(rf"{_COMMENTS}\((?:module\b|(?:func|memory|table|global)\s+[$(])", re.DOTALL)
 _RECORD = re.compile(r"\b(?:int|long|void|bool|unsigned|double|float|size_t|\w+_t|(?:__)?[us]\d+)[\s*]+on_record\s*\(")
 
 # Evidence of the parser, in the same log-odds as the words.
@@ -120,7 +122,7 @@ def _by_first_line(text: str) -> Guess | None:
     program = _interpreter(text[:200]) if text.startswith("#!") else ""
     if program in INTERPRETERS:
         return _settled(INTERPRETERS[program], 0.99, f"its first line asks for {program}", text)
-    if text.startswith("(component"):
+    if _COMPONENT.match(text):
         return Guess("component", 0.99, "it opens with the text form of a component")
     if _WAT.match(text):
         return Guess("wat", 0.99, "it opens with a WebAssembly text form")

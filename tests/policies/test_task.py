@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runvisor.policies.errors import InvalidTask, ProtocolError
-from runvisor.policies.task import MAX_CODE_BYTES, Task
+from runvisor.policies.task import MAX_CODE_BYTES, MAX_COMPONENT_BYTES, Task
 from runvisor.policies.trust import Trust
 from runvisor.policies.values import pack, unpack
 from tests.policies.test_permissions import permissions
@@ -68,3 +68,11 @@ def test_hostile_wire_data_raises_protocol_error_and_nothing_else(data: Any) -> 
     except ProtocolError:
         return
     assert data["permissions"] == {}
+
+
+def test_a_component_may_be_larger_than_a_text() -> None:
+    assert Task(b"x" * MAX_COMPONENT_BYTES, "component").language == "component"
+    with pytest.raises(InvalidTask, match="larger than"):
+        Task(b"x" * (MAX_COMPONENT_BYTES + 1), "component")
+    with pytest.raises(InvalidTask, match="larger than"):
+        Task(b"x" * (MAX_CODE_BYTES + 1), "wasm")

@@ -57,14 +57,17 @@ class _Kept:
         weakref.finalize(self.linker, capi.linker_delete, self.linker.address)
 
     def function(self, name: str) -> Function:
-        """Return the function of a name; the only one for an empty name.
+        """Return the function of a name; for an empty name the only one, or the only one outside of interfaces.
 
         Raises:
             InvalidTask: There is none.
         """
         functions = self.exports.functions
-        if not name and len(functions) == 1:
-            return next(iter(functions.values()))
+        if not name:
+            own = [function for called, function in functions.items() if "#" not in called]
+            for candidates in (list(functions.values()), own):
+                if len(candidates) == 1:
+                    return candidates[0]
         if name in functions:
             return functions[name]
         if name in self.exports.others:

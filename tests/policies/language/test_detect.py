@@ -111,6 +111,7 @@ def test_a_wasm_module_is_recognised_by_its_magic_number() -> None:
 def test_a_component_is_told_from_a_core_module() -> None:
     assert detect(b"\0asm\x0d\0\1\0").language == "component"
     assert detect("(component (core module))").language == "component"
+    assert detect(";; by hand\n(; (module ;)\n(component)").language == "component"
     assert detect("(module)").language == "wat"
 
 

@@ -114,8 +114,17 @@ def test_a_function_of_an_exported_interface_is_named_with_it(component: Run) ->
         '(instance $api (export "two" (func $two))) (export "docs:tools/api@0.1.0" (instance $api))',
     )
     assert component(code, {"function": "docs:tools/api@0.1.0#two"}).unwrap() == 2
-    with pytest.raises(errors.InvalidTask, match="exports 2 functions"):
+    assert component(code).unwrap() == 1
+
+
+def test_which_of_several_functions_is_meant_has_to_be_said(component: Run) -> None:
+    code = numbers(
+        '(func (export "run") (result i32) (i32.const 1))',
+        more='(func (export "again") (result u32) (canon lift (core func $i "run")))',
+    )
+    with pytest.raises(errors.InvalidTask, match="exports 2 functions") as caught:
         component(code)
+    assert caught.value.remedy == "name one of run, again"
 
 
 def test_every_call_has_a_fresh_instance(component: Run) -> None:
