@@ -21,6 +21,7 @@ from wasmtime import _ffi as ffi
 
 from runvisor.actors.wasm import wasi
 from runvisor.actors.wasm.agreement import MAX_MODULE_BYTES
+from runvisor.actors.wasm.components.agreement import MAGIC as COMPONENT_MAGIC
 from runvisor.actors.wasm.engines import Engine
 from runvisor.actors.wasm.fastpath import VALUE_BYTES, address
 from runvisor.policies.errors import GuestCrashed, GuestSyntaxError, MemoryLimitExceeded
@@ -175,11 +176,11 @@ def compile_module(engine: Engine, code: bytes, *, is_text: bool) -> CompiledMod
     return link_module(engine, module, len(binary))
 
 
-def binary_of(code: bytes, *, is_text: bool) -> bytes:
-    """Return the wasm binary of a module.
+def binary_of(code: bytes, *, is_text: bool, is_component: bool = False) -> bytes:
+    """Return the wasm binary of a module or a component.
 
     Raises:
-        GuestSyntaxError: It is none.
+        GuestSyntaxError: It is none, or the other of the two.
         WasmtimeError: It is no WAT text.
     """
     binary = bytes(wasmtime.wat2wasm(code)) if is_text else code
@@ -189,6 +190,9 @@ def binary_of(code: bytes, *, is_text: bool) -> bytes:
             "byte 0",
             "pass the bytes of a .wasm file, or use the language 'wat' for text",
         )
+    if binary.startswith(COMPONENT_MAGIC) != is_component:
+        kinds = ("core module", "component", "wasm") if is_component else ("component", "core module", "component")
+        raise GuestSyntaxError("the code is a {}, not a {}".format(*kinds), "byte 4", f"use the language {kinds[2]!r}")
     return binary
 
 

@@ -10,12 +10,11 @@ import wasmtime
 import wasmtime.component
 
 from runvisor.actors.channel.frames import Message
-from runvisor.actors.wasm.components.agreement import MAGIC
 from runvisor.actors.wasm.engines import make_engine
 from runvisor.actors.wasm.library import Api
 from runvisor.actors.wasm.modules import binary_of, invalid
 from runvisor.actors.wasm.profiles import PROFILES
-from runvisor.policies.errors import GuestSyntaxError, RunvisorError
+from runvisor.policies.errors import RunvisorError
 
 
 def precompile(request: Message, api: Api) -> Message:
@@ -30,12 +29,8 @@ def _compile(request: Message, api: Api) -> bytes:
     is_component: bool = request["is_component"]
     engine = make_engine(PROFILES[request["profile"]], 1, api, is_parallel=is_component)
     try:
-        binary = binary_of(request["code"], is_text=request["is_text"])
+        binary = binary_of(request["code"], is_text=request["is_text"], is_component=is_component)
         if is_component:
-            if not binary.startswith(MAGIC):
-                raise GuestSyntaxError(
-                    "the code is a core module, not a component", "byte 4", "use the language 'wasm'"
-                )
             return bytes(wasmtime.component.Component(engine, binary).serialize())
         return bytes(wasmtime.Module(engine, binary).serialize())
     except wasmtime.WasmtimeError as error:

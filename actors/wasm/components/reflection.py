@@ -152,6 +152,8 @@ class _Reader:
                 return ResultOf(self._maybe(kind.ok), self._maybe(kind.err))
             case wt.FlagsType():
                 return Flags(self._names(kind.names))
+        if isinstance(kind, wt.OwnType | wt.BorrowType):
+            raise _Unsayable("a resource")
         raise _Unsayable(f"a {type(kind).__name__.removesuffix('Type').lower()}")
 
     def _maybe(self, kind: wt.ValType | None) -> Type | None:

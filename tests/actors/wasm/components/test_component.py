@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
+import threading
 from typing import Any
 
 import pytest
 import wasmtime
 
+from runvisor.actors.cancellation import Cancellation
+from runvisor.actors.runtime import Watch
+from runvisor.actors.wasm.runtime import WasmRuntime
 from runvisor.policies import errors
-from runvisor.policies.permissions import MiB
+from runvisor.policies.permissions import MiB, Permissions
+from runvisor.policies.task import Task
+from runvisor.policies.trust import Grant, Trust
 from tests.actors.wasm.components.texts import numbers, same
-from tests.actors.wasm.conftest import Run
+from tests.actors.wasm.conftest import Run, run_on
 
 pytestmark = pytest.mark.root
 
@@ -246,3 +252,58 @@ def test_its_types_describe_it_as_a_tool_without_running_it(component: Run) -> N
     schema = tool["input_schema"]
     assert schema["required"] == ["values"]
     assert schema["properties"]["values"]["items"]["anyOf"][0] == {"const": "empty"}
+
+
+def test_a_component_that_was_pushed_out_by_others_is_loaded_again(component: Run) -> None:
+    codes = [numbers(f'(data (i32.const 0) "x") (func (export "run") (result i32) (i32.const {n}))') for n in range(12)]
+    assert [component(code).unwrap() for code in codes + codes] == [*range(12), *range(12)]
+
+
+def test_types_that_unfold_without_end_are_refused_when_it_is_loaded(component: Run) -> None:
+    nested = "".join(f"(type $t{n} (tuple $t{n - 1} $t{n - 1}))" for n in range(1, 17))
+    code = (
+        f'(component (type $t0 (tuple u8 u8)) {nested} (core module $m (memory (export "memory") 1)'
+        '(func (export "run") (result i32) (i32.const 0))) (core instance $i (instantiate $m))'
+        '(func (export "run") (result $t16)'
+        '(canon lift (core func $i "run") (memory (core memory $i "memory")))))'
+    )
+    error = component(code).error
+    assert isinstance(error, errors.GuestSyntaxError)
+    assert "too large" in error.what
+
+
+def test_a_component_called_a_module_is_told_what_it_is(runtime: WasmRuntime) -> None:
+    error = run_on(runtime, Task(b"\0asm\x0d\0\1\0", "wasm")).error
+    assert isinstance(error, errors.GuestSyntaxError)
+    assert "component" in error.remedy
+
+
+def test_a_start_function_is_bound_by_the_time_limit_too(component: Run) -> None:
+    code = numbers('(func $spin (loop $l (br $l))) (start $spin) (func (export "run") (result i32) (i32.const 1))')
+    assert isinstance(component(code, timeout_s=0.2).error, errors.TimeLimitExceeded)
+
+
+def test_a_resource_can_not_be_given_and_its_function_says_so(component: Run) -> None:
+    more = (
+        '(type $r (resource (rep i32))) (export $file "file" (type $r)) (core func $drop (canon resource.drop $r))'
+        '(func (export "close") (param "it" (own $file)) (canon lift (core func $i "close")))'
+    )
+    code = numbers('(func (export "run") (result i32) (i32.const 1)) (func (export "close") (param i32))', more=more)
+    assert component(code).unwrap() == 1
+    assert component(code, {"describe": True}).unwrap()["not_callable"] == {"close": "it takes or gives a resource"}
+    with pytest.raises(errors.InvalidTask, match="cannot be called"):
+        component(code, {"function": "close", "arguments": [1]})
+
+
+def test_another_principal_runs_it_in_an_engine_process_of_its_own(component: Run) -> None:
+    code = numbers('(func (export "run") (result i32) (i32.const 1))')
+    assert component(code, principal="one").unwrap() == component(code, principal="two").unwrap() == 1
+
+
+def test_a_call_is_called_off(runtime: WasmRuntime) -> None:
+    cancellation = Cancellation()
+    task = Task(numbers(ENDLESS), "component", None, Permissions(timeout_s=30.0))
+    watch = Watch(lambda: threading.Timer(0.1, cancellation.cancel).start(), cancellation=cancellation)
+    result = runtime.execute(task, "component", Grant("tester", Trust.UNTRUSTED, task.permissions), watch)
+    assert isinstance(result.error, errors.Cancelled)
+    assert result.usage.wall_s < 10
