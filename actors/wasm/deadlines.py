@@ -17,6 +17,8 @@ from typing import Final
 
 _EARLY_S: Final = 0.0005
 """A wake-up so little early counts as in time."""
+_AGAIN_S: Final = 0.005
+"""After this long a run that is due and still there is told again."""
 _UNKNOWN: Final = float("inf")
 """Of the next wake-up: none is planned, or it is being worked out; any run must say that it is there."""
 
@@ -134,15 +136,15 @@ class Deadlines:
             self._move_epochs()
 
     def _watch(self) -> None:
-        told: set[int] = set()
         with self._changed:
             while True:
                 self._wake_at = _UNKNOWN
                 now = self._clock()
-                runs = list(self._until.items())
-                due = {token for token, until in runs if until - _EARLY_S <= now}
-                if due - told:  # a store once told stays told: its epoch deadline lies in the past
+                runs = list(self._until.values())
+                wake_at = min((until for until in runs if until - _EARLY_S > now), default=_UNKNOWN)
+                if any(until - _EARLY_S <= now for until in runs):
                     self._move_epochs()
-                told = due
-                self._wake_at = min((until for token, until in runs if token not in due), default=_UNKNOWN)
-                self._changed.wait(None if self._wake_at == _UNKNOWN else self._wake_at - now)
+                    # Again until it has ended: a store that was just being told to go on counts from the moved epoch.
+                    wake_at = min(wake_at, now + _AGAIN_S)
+                self._wake_at = wake_at
+                self._changed.wait(None if wake_at == _UNKNOWN else wake_at - now)

@@ -45,6 +45,23 @@ def test_it_is_calm_when_no_two_ran_at_once_for_a_while() -> None:
     assert deadlines.is_calm(0, 1.0)
 
 
+def test_a_run_that_did_not_hear_that_its_time_is_up_is_told_again() -> None:
+    heard_thrice = threading.Event()
+    moves: list[None] = []
+
+    def move() -> None:
+        moves.append(None)
+        if len(moves) == 3:
+            heard_thrice.set()
+
+    deadlines = Deadlines(move)
+    deadlines.start()
+    token = deadlines.token()
+    deadlines.begin(token, 0.001)
+    assert heard_thrice.wait(_PATIENCE_S)
+    deadlines.end(token)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.floats(0.001, 0.05), min_size=1, max_size=8))
 def test_every_deadline_moves_the_epochs(timeouts_s: list[float]) -> None:
