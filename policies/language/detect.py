@@ -113,6 +113,8 @@ def _by_suffix(text: str, filename: str) -> Guess | None:
     if language is None:
         return None
     reason = f"the file's name ends in .{suffix}"
+    if language == "wat" and _COMPONENT.match(text):
+        return Guess("component", 0.99, "it opens with the text form of a component")
     if language == "wasm":
         raise UnknownLanguage(f"{reason}, but it is not a wasm module", "code", "pass the module's bytes as they are")
     return _settled(language, 0.99, reason, text)

@@ -42,6 +42,7 @@ ALIASES: Final[Mapping[str, str]] = {
     "wast": "wat",
     "webassembly": "wasm",
     "wasm32": "wasm",
+    "wasm-component": "component",
     "ansi-c": "c",
     "c99": "c",
     "c11": "c",
@@ -192,7 +193,7 @@ def resolve(name: str) -> str:
         ...
         runvisor.policies.errors.UnknownLanguage: 'pyton' is not a language that runvisor runs (at language); \
 did you mean python? It runs python, javascript, typescript, wat, wasm, c, c-record, \
-cpp, zig, go, rust
+cpp, zig, go, rust, component
     """
     key = name.strip().lower().replace("_", "-").replace(" ", "-") if isinstance(name, str) else ""
     if key in LANGUAGES:

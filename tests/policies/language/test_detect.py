@@ -112,6 +112,7 @@ def test_a_component_is_told_from_a_core_module() -> None:
     assert detect(b"\0asm\x0d\0\1\0").language == "component"
     assert detect("(component (core module))").language == "component"
     assert detect(";; by hand\n(; (module ;)\n(component)").language == "component"
+    assert detect("(component)", "shapes.wat").language == "component"
     assert detect("(module)").language == "wat"
 
 

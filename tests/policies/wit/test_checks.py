@@ -25,6 +25,7 @@ anything = st.recursive(
 
 
 @given(typed)
+@settings(max_examples=60)
 def test_what_a_component_gives_back_may_be_given_to_it(of_type: tuple[Type, Any]) -> None:
     kind, value = of_type
     assert check(kind, value, "value") == value
@@ -46,6 +47,7 @@ def test_whatever_is_given_is_taken_or_refused_with_its_place(kind: Type, value:
 
 
 @given(types)
+@settings(max_examples=60)
 def test_every_type_has_a_schema(kind: Type) -> None:
     tool = tool_of(Function("f", (("a", kind),), kind))
     assert tool["input_schema"]["properties"]["a"] == tool["output_schema"]
