@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import threading
@@ -369,6 +370,7 @@ def test_a_killed_zygote_is_our_failure_not_the_guests(two_engines: Principals) 
         process = two_engines._zygote._process
         assert process is not None
         process.kill()
+        assert select.select([link.child.pidfd], [], [], 20)[0]  # the engine dies with its zygote, a moment later
         return ModuleRun(Module.of(b"(module)", is_text=True), None, Permissions(), lambda: None)(link, lane)
 
     with pytest.raises(errors.WorkerError):
