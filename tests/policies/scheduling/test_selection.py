@@ -124,7 +124,7 @@ def test_neither_learning_nor_exploring_ever_reaches_an_arm_that_is_struck_out(
             "cobol",
             grant(),
             {},
-            "the arms here run c, c-record, cpp, go, javascript, python, rust, typescript, wasm, wat, zig",
+            "the arms here run c, c-record, component, cpp, go, javascript, python, rust, typescript, wasm, wat, zig",
         ),
     ],
 )
