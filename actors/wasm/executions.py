@@ -293,18 +293,7 @@ class ModuleRun:
                 cancellation=self.watch.cancellation,
             )
         except Unanswered:
-            link.condemn()
-            return Outcome(
-                error=errors.TimeLimitExceeded(
-                    f"the program ran longer than {permissions.timeout_s:g} s and did not stop when told to",
-                    "timeout_s",
-                    "raise timeout_s, or do less",
-                ),
-                stdout=heard.all_of(1, b""),
-                stderr=heard.all_of(2, b""),
-                told=heard.told,
-                wall_s=time.perf_counter() - began,
-            )
+            return not_stopped(link, permissions, heard, time.perf_counter() - began)
         wall_s = time.perf_counter() - began
         if reply.get("unknown"):
             return None
@@ -339,6 +328,22 @@ class ModuleRun:
             memory_bytes=None if reply.get("memory_bytes") is None else of_type(reply, "memory_bytes", int),
             instructions=None if reply.get("instructions") is None else of_type(reply, "instructions", int),
         )
+
+
+def not_stopped(link: EngineLink, permissions: Permissions, heard: Heard, wall_s: float) -> Outcome:
+    """End an engine that did not end a run when its time was up, and return what came of the run."""
+    link.condemn()
+    return Outcome(
+        error=errors.TimeLimitExceeded(
+            f"the program ran longer than {permissions.timeout_s:g} s and did not stop when told to",
+            "timeout_s",
+            "raise timeout_s, or do less",
+        ),
+        stdout=heard.all_of(1, b""),
+        stderr=heard.all_of(2, b""),
+        told=heard.told,
+        wall_s=wall_s,
+    )
 
 
 def of_type(reply: Message, name: str, kind: type[T]) -> T:

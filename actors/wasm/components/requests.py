@@ -8,7 +8,7 @@ from typing import Final
 
 from runvisor.actors.channel.frames import Message
 from runvisor.actors.runtime import Watch
-from runvisor.actors.wasm.executions import GRACE_S, UNBOUNDED, Outcome, of_type
+from runvisor.actors.wasm.executions import GRACE_S, UNBOUNDED, Outcome, not_stopped, of_type
 from runvisor.actors.wasm.hearing import Heard, ignore_denial
 from runvisor.actors.wasm.lanes import EngineLink, Lane, Unanswered, guest_error
 from runvisor.policies import errors
@@ -74,14 +74,7 @@ class Asking:
                 cancellation=self.watch.cancellation,
             )
         except Unanswered:
-            link.condemn()
-            error = errors.TimeLimitExceeded(
-                f"the task ran longer than {permissions.timeout_s:g} s and did not stop when told to",
-                "timeout_s",
-                "raise timeout_s, or do less",
-            )
-            out, err = heard.all_of(1, b""), heard.all_of(2, b"")
-            return Outcome(error=error, stdout=out, stderr=err, told=heard.told, wall_s=time.perf_counter() - began)
+            return not_stopped(link, permissions, heard, time.perf_counter() - began)
         if "value" not in reply and "error" not in reply:
             return reply
         return replace(_read(reply, heard), wall_s=time.perf_counter() - began)

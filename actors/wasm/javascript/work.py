@@ -10,7 +10,7 @@ from typing import Final
 
 from runvisor.actors.channel.frames import Message
 from runvisor.actors.runtime import Watch
-from runvisor.actors.wasm.executions import GRACE_S, Outcome, of_type
+from runvisor.actors.wasm.executions import GRACE_S, Outcome, not_stopped, of_type
 from runvisor.actors.wasm.hearing import Heard, ignore_denial
 from runvisor.actors.wasm.image import Image
 from runvisor.actors.wasm.images.manifest import Manifest
@@ -102,18 +102,7 @@ class JavaScriptRun:
                 cancellation=self.watch.cancellation,
             )
         except Unanswered:
-            link.condemn()
-            return Outcome(
-                error=errors.TimeLimitExceeded(
-                    f"the program ran longer than {permissions.timeout_s:g} s and did not stop when told to",
-                    "timeout_s",
-                    "raise timeout_s, or do less",
-                ),
-                stdout=heard.all_of(1, b""),
-                stderr=heard.all_of(2, b""),
-                told=heard.told,
-                wall_s=time.perf_counter() - loaded,
-            )
+            return not_stopped(link, permissions, heard, time.perf_counter() - loaded)
         return self._read(reply, heard, time.perf_counter() - loaded, loaded - began)
 
     def _read(self, reply: Message, heard: Heard, wall_s: float, load_s: float) -> Outcome:

@@ -9,7 +9,7 @@ from runvisor.actors.wasm.wasi.guard import MAX_DENIALS, Denial, PathGuard
 
 GUARD = PathGuard(
     ["/data/*.csv", "/models", "/deep/*/x/**", "/tmp/host/**"],
-    ["/work/out/**", "/work/one.txt", "/tmp/host/log/*.log"],
+    ["/srv/out/**", "/srv/one.txt", "/tmp/host/log/*.log"],
     ["/out", "/tmp"],
 )
 
@@ -30,10 +30,10 @@ GUARD = PathGuard(
         ("/deep/1/x/y", True, False, True),
         ("/deep/1/y", False, False, True),
         ("/work", False, False, True),
-        ("/work/out/a", True, True, True),
-        ("/work/one.txt", True, True, True),
-        ("/work/one.txt.bak", False, False, False),
-        ("/work/two.txt", False, False, False),
+        ("/srv/out/a", True, True, True),
+        ("/srv/one.txt", True, True, True),
+        ("/srv/one.txt.bak", False, False, False),
+        ("/srv/two.txt", False, False, False),
         ("/out/a", True, True, True),
         ("/tmp/mine", True, True, True),
         ("/tmp/host/a", True, False, True),
