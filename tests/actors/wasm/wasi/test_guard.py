@@ -29,7 +29,7 @@ GUARD = PathGuard(
         ("/deep/1", False, False, True),
         ("/deep/1/x/y", True, False, True),
         ("/deep/1/y", False, False, True),
-        ("/work", False, False, True),
+        ("/srv", False, False, True),
         ("/srv/out/a", True, True, True),
         ("/srv/one.txt", True, True, True),
         ("/srv/one.txt.bak", False, False, False),
