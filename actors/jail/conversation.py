@@ -19,15 +19,12 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from runvisor.actors.channel.frames import FrameBuffer, FrameTooLarge, Message, decode_report, encode
-from runvisor.actors.jail.awake import Lookout
 from runvisor.actors.jail.child import Child, ChildExit, ChildUsage
 from runvisor.actors.runtime import Watch
 from runvisor.policies.errors import ProtocolError, WorkerCrashed
 
 _READ_BYTES: Final = 1 << 16
 _INTERRUPT_AGAIN_S: Final = 0.1
-
-_LOOKOUT: Final = Lookout(0.001)
 
 End = Literal["reply", "timeout", "output", "reply too large", "malformed", "exit", "cancelled"]
 Kind = Literal["task", "open", "cell"]
@@ -134,11 +131,9 @@ class Conversation:
         began = time.monotonic()
         exchange = _Exchange(self, kind, bounds, watch)
         watch.cancellation.act(exchange.on_cancel())
-        _under_way.add(exchange)
         try:
             end = exchange.send(message, shared) or exchange.until(began + bounds.timeout_s)
         finally:
-            _under_way.discard(exchange)
             watch.cancellation.act(None)
         if end == "exit" and kind != "cell" and watch.cancellation.cancelled:
             end = "cancelled"
@@ -211,9 +206,7 @@ class _Exchange:
                 if now >= self._interrupt_at:
                     self._interrupt(now)
                 until = min(deadline, self._interrupt_at)
-            # Two that look take both cores, and none is left for what they look for.
-            events = _LOOKOUT.look(self._of.poll) if len(_under_way) == 1 else []
-            for fd, happened in events or self._of.poll.poll((until - now) * 1000 + 1):
+            for fd, happened in self._of.poll.poll((until - now) * 1000 + 1):
                 end = self._on_event(fd, happened)
                 if end is not None:
                     return self._drain() or end
@@ -344,7 +337,3 @@ def _readable_bytes(fd: int) -> int:
     """Return how much lies in a pipe; see FIONREAD in ioctl_tty(2), which pipe(7) has too."""
     size = fcntl.ioctl(fd, termios.FIONREAD, bytes(4))
     return int.from_bytes(size, sys.byteorder)
-
-
-_under_way: Final[set[_Exchange]] = set()
-"""What this process waits for just now."""

@@ -6,13 +6,12 @@ and does nothing between cells.
 
 from __future__ import annotations
 
-import select
 import signal
 from types import FrameType
 from typing import Any
 
 from runvisor.actors.channel.frames import FrameSocket
-from runvisor.actors.jail import awake, limits
+from runvisor.actors.jail import limits
 from runvisor.actors.python import shared, streams
 from runvisor.actors.python.interpreter import Interpreter, Reply
 
@@ -28,12 +27,7 @@ def ignore_interrupts() -> None:
 def serve(channel: FrameSocket, interpreter: Interpreter) -> None:
     """Answer each cell with one reply, until the stream ends."""
     number = 0
-    poll = select.poll()
-    poll.register(channel.fileno(), select.POLLIN)
-    lookout = awake.Lookout()
     while True:
-        if number:
-            lookout.look(poll)
         cell, fds = channel.receive_with_fds()
         if cell is None:
             return

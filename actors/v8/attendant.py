@@ -9,14 +9,12 @@ sleeps until then.
 from __future__ import annotations
 
 import os
-import select
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from runvisor.actors.channel.frames import FrameSocket
 from runvisor.actors.jail import limits
-from runvisor.actors.jail.awake import Lookout
 from runvisor.actors.v8.bridge import Bridge, Event
 from runvisor.actors.v8.evaluation import Evaluation, memory_exhausted
 from runvisor.actors.v8.isolate import JsValue
@@ -62,14 +60,10 @@ class Attendant:
     def _serve_cells(self) -> None:
         """Serve a session; its frames come to this thread, because interrupts do too and none may hit a later cell."""
         missed: list[Event] = []
-        poll = select.poll()
-        poll.register(self._channel.fileno(), select.POLLIN)
-        lookout = Lookout()
         while True:
             if missed or not self._bridge.is_quiet:
                 Evaluation(self._bridge, {}, session=True).rest(self._channel, missed)
                 missed = []
-            lookout.look(poll)
             frame, fds = self._channel.receive_with_fds()
             if frame is None:
                 return
