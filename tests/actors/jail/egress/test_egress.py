@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import select
@@ -133,7 +134,8 @@ def test_other_spellings_of_a_granted_name_are_that_name(outside: World, place: 
 
 def test_an_address_inside_that_means_nothing_leads_nowhere(outside: World, canary: Upstream) -> None:
     with outside.guest("allowed.test") as guest:
-        assert guest.ask(DIRECT, sock=guest.connect("127.9.9.9", 80)) == b""
+        with contextlib.suppress(ConnectionResetError):  # the broker may have closed it before we look
+            assert guest.ask(DIRECT, sock=guest.connect("127.9.9.9", 80)) == b""
         assert guest.said("denied")[0].reason == "no granted host has this address inside"
 
 
