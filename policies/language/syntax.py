@@ -13,6 +13,8 @@ from enum import Enum
 from textwrap import dedent
 from typing import Final
 
+from runvisor.policies.python_syntax import UNPARSABLE, parse_python
+
 MAX_PARSED_CHARS: Final = 16_384
 _MAX_JSON_CHARS: Final = 1 << 20
 _MAX_WALKED_CHARS: Final = 600
@@ -83,14 +85,14 @@ def as_python(text: str) -> Python:
     if "\\" in text:  # unknown escapes would print a warning on our stderr
         text = _ESCAPE.sub(lambda match: match[0] if match[1] in "\\'\"" else "xx", text)
     try:
-        body = ast.parse(dedent(text)).body
+        body = parse_python(dedent(text)).body
         if any(isinstance(statement, _PYTHON_STATEMENTS) or _is_typed(statement) for statement in body):
             return Python.ONLY
         if all(_says_nothing(statement) for statement in body):
             return Python.HARDLY
         if len(text) <= _MAX_WALKED_CHARS and any(map(_is_python_only, ast.walk(ast.Module(body, [])))):
             return Python.ONLY
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except UNPARSABLE:
         return Python.NO
     return Python.ALSO
 

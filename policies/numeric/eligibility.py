@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from typing import Final
 
+from runvisor.policies.python_syntax import UNPARSABLE, parse_python
+
 _ALLOWED: Final = (
     ast.FunctionDef, ast.arguments, ast.arg, ast.Return, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.For, ast.While,
     ast.If, ast.Raise, ast.Assert, ast.Expr, ast.Pass, ast.Break, ast.Continue, ast.BoolOp, ast.BinOp, ast.UnaryOp,
@@ -57,8 +59,8 @@ def candidates(code: str) -> tuple[str, ...]:
         ('f',)
     """
     try:
-        tree = ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        tree = parse_python(code)
+    except UNPARSABLE:
         return ()
     found = (node for node in tree.body if isinstance(node, ast.FunctionDef) and objection(node) is None)
     return tuple(node.name for node in found if repeats(node))

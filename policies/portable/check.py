@@ -15,6 +15,7 @@ from runvisor.policies.portable.annotations import annotation_objection
 from runvisor.policies.portable.names import PORTABLE_BUILTINS, PORTABLE_DUNDERS, PORTABLE_NAMES
 from runvisor.policies.portable.numbers import WholeNumbers
 from runvisor.policies.portable.sets import set_objection
+from runvisor.policies.python_syntax import UNPARSABLE, parse_python
 
 _FOREIGN: Final = (
     ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith, ast.Await, ast.TryStar,
@@ -44,8 +45,8 @@ def objection(code: str) -> str | None:
         'line 2: math.sin may answer otherwise in another build of Python'
     """
     try:
-        tree = ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        tree = parse_python(code)
+    except UNPARSABLE:
         return "it does not parse in every version of Python"
     try:
         found = _Check(tree).objection()
