@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Final
 from weakref import WeakSet
@@ -35,12 +34,11 @@ from runvisor.supervisor.plan.outcome import PlanResult
 from runvisor.supervisor.plan.run import Observer
 from runvisor.supervisor.plan_client import run_plan
 from runvisor.supervisor.request import AUTO, make_task
-from runvisor.supervisor.session import Session, read_checkpoint
+from runvisor.supervisor.session import NO_CODE, Session, read_checkpoint
 from runvisor.supervisor.shared import Shared
+from runvisor.supervisor.streams import aevents_of, ending_of, events_of
 
 _MAX_PARALLEL: Final = 32
-_NO_CODE: Final = "-"
-"""Stands for the code of a task that is a session: its code comes in cells."""
 
 
 class Supervisor:
@@ -215,15 +213,7 @@ class Supervisor:
                 if isinstance(event, Output):
                     print(event.text, end="")
         """
-        events: SimpleQueue[Output | None] = SimpleQueue()
-        execution = self.submit(code, language, **options, on_output=events.put)
-        execution.on_done(lambda: events.put(None))
-        try:
-            while (event := events.get()) is not None:
-                yield event
-            yield execution.result()
-        finally:
-            execution.cancel()
+        return events_of(lambda on_output: self.submit(code, language, **options, on_output=on_output))
 
     @staticmethod
     def share(value: Value) -> Shared:
@@ -272,7 +262,7 @@ class Supervisor:
                 session.run("n = 20")
                 session.run("n + 1").value
         """
-        task, _ = make_task(_NO_CODE, language, permissions=permissions, trust=trust, label=label, profile=profile)
+        task, _ = make_task(NO_CODE, language, permissions=permissions, trust=trust, label=label, profile=profile)
         session = Session.open(self._handle, task, on_excess=on_excess, idle_timeout_s=idle_timeout_s)
         self._sessions.add(session)
         return session
@@ -362,41 +352,23 @@ class Supervisor:
 
         ``on_output`` is called in a thread of ours.
         """
-        execution = self.submit(code, language, **options)
-        try:
-            return await asyncio.wrap_future(execution.future)
-        except asyncio.CancelledError:
-            await asyncio.to_thread(execution.cancel)
-            raise
+        return await ending_of(self.submit(code, language, **options))
 
-    async def astream(self, code: str | bytes, language: str = AUTO, **options: Any) -> AsyncIterator[Output | Result]:
+    def astream(self, code: str | bytes, language: str = AUTO, **options: Any) -> AsyncIterator[Output | Result]:
         """The async twin of `stream`; closing it (``aclose``) calls the task off."""
-        loop = asyncio.get_running_loop()
-        events: asyncio.Queue[Output | None] = asyncio.Queue()
-
-        def put(event: Output | None) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended, and with it the listener
-                loop.call_soon_threadsafe(events.put_nowait, event)
-
-        execution = self.submit(code, language, **options, on_output=put)
-        execution.on_done(lambda: put(None))
-        try:
-            while (event := await events.get()) is not None:
-                yield event
-            yield execution.result()
-        finally:
-            if not execution.done():
-                await asyncio.to_thread(execution.cancel)
+        return aevents_of(lambda on_output: self.submit(code, language, **options, on_output=on_output))
 
     async def amap(self, code: str | bytes | Iterable[str | bytes], *args: Any, **options: Any) -> list[Result]:
         """The async twin of `map`; returns all results."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: list(self.map(code, *args, **options)))
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, lambda: list(self.map(code, *args, **options))
+        )
 
     async def aplan(self, plan: str | Path, *, observer: Observer | None = None) -> PlanResult:
         """The async twin of `plan`."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: self.plan(plan, observer=observer))
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, lambda: self.plan(plan, observer=observer)
+        )
 
     def describe(self) -> dict[str, Any]:
         """Return the supervision tree and what cannot run here, as plain data."""

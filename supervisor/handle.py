@@ -12,7 +12,7 @@ import secrets
 import threading
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 import ray
@@ -20,17 +20,12 @@ from ray.exceptions import RayError
 
 from runvisor.actors.channel.base import Channel, OnEvent
 from runvisor.actors.channel.frames import Message
-from runvisor.actors.channel.ray_call import RayChannel
-from runvisor.actors.channel.unix import UnixChannel
 from runvisor.actors.runtime import Load
 from runvisor.policies.batches import Ending, endings_of
 from runvisor.policies.errors import Cancelled, ProtocolError, RunvisorError, SpawnFailed, WorkerCrashed
-from runvisor.policies.javascript.fitness import ARM, RIVAL, quickjs_fitness
-from runvisor.policies.numeric.fitness import numeric_fitness
 from runvisor.policies.permissions import Permissions
-from runvisor.policies.portable import fitness as portable
 from runvisor.policies.result import Result, Usage
-from runvisor.policies.scheduling.arms import ARMS, Arm, split_eligible, unfit_for_profile
+from runvisor.policies.scheduling.arms import ARMS, Arm, unfit_for_profile
 from runvisor.policies.scheduling.decision import Decision
 from runvisor.policies.scheduling.selection import choose, family_of
 from runvisor.policies.scheduling.snapshot import Outcome, Snapshot
@@ -38,21 +33,14 @@ from runvisor.policies.task import Task
 from runvisor.policies.trust import Grant, OnExcess, Trust, resolve_grant
 from runvisor.policies.values import Value, pack
 from runvisor.supervisor.execution import Call
+from runvisor.supervisor.fitness import fitness
+from runvisor.supervisor.pool_link import PoolLink
 from runvisor.supervisor.reporter import Reporter
 from runvisor.supervisor.shared import sealed_inputs
 
 _RENEW_BEFORE_S: Final = 60.0
 _LEARNED: Final = 8
 """Executions of a batch that are learned from, about: they are all of one family and one moment."""
-
-
-@dataclass(slots=True)
-class _Pool:
-    """A pool as this handle knows it."""
-
-    endpoint: Mapping[str, Any]
-    channel: Channel
-    load: Load
 
 
 class Handle:
@@ -73,7 +61,7 @@ class Handle:
         self.principal = principal
         self.trust = trust
         self._asked = permissions.to_dict() if permissions is not None else None
-        self._pools: dict[str, _Pool] = {}
+        self._pools: dict[str, PoolLink] = {}
         self._lock = threading.Lock()
         self._name = secrets.token_hex(8)
         self._random = random.Random()
@@ -244,7 +232,7 @@ class Handle:
 
     def _place(
         self, task: Task, on_excess: OnExcess, language_reason: str, arms: Sequence[Arm]
-    ) -> tuple[Decision, str, str, _Pool]:
+    ) -> tuple[Decision, str, str, PoolLink]:
         """Choose an arm for a task: its decision, runtime, variant and pool."""
         self.renew()
         grant = resolve_grant(
@@ -266,7 +254,7 @@ class Handle:
 
     def _decide(self, task: Task, grant: Grant, language_reason: str, arms: Sequence[Arm]) -> Decision:
         loads = {name: pool.load for name, pool in list(self._pools.items())}
-        unfit, found = self._fitness(task, grant, arms)
+        unfit, found = fitness(task, grant, arms, self._unavailable)
         return choose(
             task.language,
             family_of(task.language, task.code),
@@ -282,38 +270,21 @@ class Handle:
             found=found,
         )
 
-    def _fitness(self, task: Task, grant: Grant, arms: Sequence[Arm]) -> tuple[Mapping[str, str], str]:
-        """Return the arms that the code itself rules out, and what was found in it."""
-
-        def is_alone(rival: str) -> bool:
-            rivals = [arm for arm in arms if arm.name == rival]
-            return not split_eligible(rivals, task.language, grant, self._unavailable)[0]
-
-        if task.language == "python":
-            unfit, found = numeric_fitness(task.source)
-            if portable.ARM not in self._unavailable:
-                why, more = portable.portable_fitness(task, is_alone=is_alone(portable.RIVAL))
-                unfit, found = {**unfit, **why}, f"{found} {more}".strip()
-            return unfit, found
-        if task.language == "javascript" and ARM not in self._unavailable:
-            return quickjs_fitness(task.source, is_alone=is_alone(RIVAL))
-        return {}, ""
-
-    def _pool(self, runtime: str) -> _Pool:
+    def _pool(self, runtime: str) -> PoolLink:
         """Return the pool of a runtime, asking the supervisor for it the first time."""
         pool = self._pools.get(runtime)
         if pool is not None:
             return pool
         return self._keep(runtime, _ask(self.supervisor.pool.remote(runtime)))
 
-    def _keep(self, runtime: str, endpoint: Mapping[str, Any]) -> _Pool:
+    def _keep(self, runtime: str, endpoint: Mapping[str, Any]) -> PoolLink:
         with self._lock:
             known = self._pools.get(runtime)
             if known is not None and known.endpoint["nonce"] == endpoint["nonce"]:
                 return known
             if known is not None:
                 known.channel.close()
-            pool = _Pool(endpoint, _channel_to(endpoint), Load(**endpoint["load"]))
+            pool = PoolLink.to(endpoint)
             self._pools[runtime] = pool
             return pool
 
@@ -321,7 +292,7 @@ class Handle:
         self,
         request: Message,
         runtime: str,
-        pool: _Pool,
+        pool: PoolLink,
         decision: Decision,
         task: Task,
         on_event: OnEvent | None,
@@ -397,14 +368,6 @@ def _packed(value: Value) -> bytes:
     """
     with sealed_inputs(value) as inputs:
         return inputs.data if not inputs.memory else pack(value)
-
-
-def _channel_to(endpoint: Mapping[str, Any]) -> Channel:
-    """Return the fastest channel that reaches a pool: its socket on this node, else Ray."""
-    try:
-        return UnixChannel(endpoint["socket"], endpoint["nonce"])
-    except OSError:
-        return RayChannel(endpoint["actor"])
 
 
 def _ask(reference: Any) -> Mapping[str, Any]:

@@ -24,6 +24,8 @@ from runvisor.supervisor.shared import sealed_inputs
 
 CHECKPOINT_VERSION: Final = 1
 MAX_CELLS: Final = 10_000
+NO_CODE: Final = "-"
+"""Stands for the code of a task that is a session: its code comes in cells."""
 _MAX_KEPT_INPUTS: Final = 1024 * 1024
 SESSION_ARMS: Final = frozenset({"python/native", "v8/isolate"})
 """Those that keep sessions."""
