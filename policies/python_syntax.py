@@ -8,11 +8,9 @@ parse of a flawless source ends with a SystemError (python/cpython#106905).
 from __future__ import annotations
 
 import ast
-import threading
 from typing import Final
 
-_ATTEMPTS: Final = 10
-_one_at_a_time: Final = threading.Lock()
+_ATTEMPTS: Final = 100
 
 
 def parse_python(source: str) -> ast.Module:
@@ -29,13 +27,12 @@ def parse_python(source: str) -> ast.Module:
         >>> ast.dump(parse_python("x").body[0])
         "Expr(value=Name(id='x', ctx=Load()))"
     """
-    with _one_at_a_time:
-        for _ in range(_ATTEMPTS - 1):
-            try:
-                return ast.parse(source)
-            except SystemError:  # a thread of somebody else's parsed meanwhile; the counter starts anew each time
-                continue
-        return ast.parse(source)
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return ast.parse(source)
+        except SystemError:  # disturbed; the counter starts anew each time
+            continue
+    return ast.parse(source)
 
 
 UNPARSABLE: Final = (SyntaxError, ValueError, RecursionError, MemoryError)

@@ -317,12 +317,11 @@ class Supervisor:
         Yields:
             A result for each; what `run` would raise is raised when its turn comes.
         """
-        single = isinstance(code, str | bytes)
-        if single and inputs is None:
+        if not isinstance(code, str | bytes):
+            return in_order(code, lambda item: self.run(item, language, **options), max_parallel)
+        if inputs is None:
             raise ConfigError("map needs inputs for a single source", "inputs", "pass inputs, or many sources")
-        if isinstance(code, str | bytes):
-            return self._map_inputs(code, inputs or (), language, max_parallel, options)
-        return in_order(code, lambda item: self.run(item, language, **options), max_parallel)
+        return self._map_inputs(code, inputs, language, max_parallel, options)
 
     def _map_inputs(
         self, code: str | bytes, inputs: Iterable[Value], language: str, max_parallel: int, options: dict[str, Any]
