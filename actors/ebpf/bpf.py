@@ -1,4 +1,4 @@
-"""bpf(2) by raw system call: array maps, socket filters, test runs. No libbpf, no bcc.
+"""bpf(2) by raw system call: array maps, programs of any type, test runs. No libbpf, no bcc.
 
 Source: include/uapi/linux/bpf.h (``union bpf_attr``), man 2 bpf, and
 Documentation/bpf/bpf_prog_run.rst for BPF_PROG_TEST_RUN.
@@ -11,6 +11,7 @@ import errno
 import os
 import platform
 import struct
+from enum import IntEnum
 from typing import Final
 
 _BPF: Final = {"x86_64": 321, "aarch64": 280}.get(platform.machine(), -1)
@@ -21,7 +22,6 @@ _PROG_LOAD: Final = 5
 _PROG_TEST_RUN: Final = 10
 
 _ARRAY: Final = 2
-_SOCKET_FILTER: Final = 1
 _F_MMAPABLE: Final = 1 << 10
 _LOG_BYTES: Final = 1 << 20
 _LOG_LEVEL: Final = 1
@@ -42,6 +42,23 @@ _syscall.restype = ctypes.c_long
 _syscall.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_long)
 
 
+class ProgramType(IntEnum):
+    """``enum bpf_prog_type``, as far as anything here loads them."""
+
+    SOCKET_FILTER = 1
+    TRAFFIC_CLASSIFIER = 3
+    TRACEPOINT = 5
+    XDP = 6
+    PERF_EVENT = 7
+    CGROUP_PACKET = 8
+    CGROUP_SOCKET = 9
+    RAW_TRACEPOINT = 17
+    CGROUP_ADDRESS = 18
+
+    KPROBE = 2
+    """Of uprobes too."""
+
+
 class VerifierRefusal(OSError):
     """The kernel's verifier refused a program; ``log`` is what it said."""
 
@@ -50,15 +67,26 @@ class VerifierRefusal(OSError):
         self.log = log
 
 
-def _call(command: int, attribute: ctypes.Array[ctypes.c_char], what: str) -> int:
-    result: int = _syscall(_BPF, command, ctypes.addressof(attribute), len(attribute))
+def call(command: int, packed: ctypes.Array[ctypes.c_char], what: str) -> int:
+    """Make one bpf(2) call.
+
+    Args:
+        command: Of ``enum bpf_cmd``.
+        packed: What `attribute` made; the kernel may write into it.
+        what: Its name, for the error.
+
+    Raises:
+        OSError: The kernel refuses it.
+    """
+    result: int = _syscall(_BPF, command, ctypes.addressof(packed), len(packed))
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"bpf {what}: {os.strerror(number)}")
     return result
 
 
-def _attribute(packed: bytes) -> ctypes.Array[ctypes.c_char]:
+def attribute(packed: bytes) -> ctypes.Array[ctypes.c_char]:
+    """Return the first fields of a ``union bpf_attr``, with zeros behind them."""
     return ctypes.create_string_buffer(packed, _ATTRIBUTE_BYTES)
 
 
@@ -76,7 +104,7 @@ def create_array(value_bytes: int, elements: int = 1, *, mappable: bool = False,
     """
     flags = _F_MMAPABLE if mappable else 0
     packed = struct.pack("<7I16s", _ARRAY, 4, value_bytes, elements, flags, 0, 0, name[:15])
-    return _call(_MAP_CREATE, _attribute(packed), "map create")
+    return call(_MAP_CREATE, attribute(packed), "map create")
 
 
 class Element:
@@ -91,27 +119,34 @@ class Element:
         self._key = ctypes.create_string_buffer(4)
         self._value = ctypes.create_string_buffer(value_bytes)
         key, value = ctypes.addressof(self._key), ctypes.addressof(self._value)
-        self._attribute = _attribute(struct.pack("<I4xQQQ", map_fd, key, value, 0))
+        self._attribute = attribute(struct.pack("<I4xQQQ", map_fd, key, value, 0))
 
     def write(self, value: bytes) -> None:
         """Set it; what ``value`` is short of its size is zero."""
         self._value.raw = value.ljust(len(self._value), b"\0")
-        _call(_MAP_UPDATE, self._attribute, "map update")
+        call(_MAP_UPDATE, self._attribute, "map update")
 
     def read(self) -> bytes:
         """Return its bytes."""
-        _call(_MAP_LOOKUP, self._attribute, "map lookup")
+        call(_MAP_LOOKUP, self._attribute, "map lookup")
         return self._value.raw
 
 
 def load_socket_filter(code: bytes, *, name: bytes = b"runvisor") -> int:
+    """Have the kernel verify and compile a socket filter; see `load_program`."""
+    return load_program(code, ProgramType.SOCKET_FILTER, name=name)
+
+
+def load_program(code: bytes, kind: ProgramType, *, attach_type: int = 0, name: bytes = b"runvisor") -> int:
     """Have the kernel verify and compile a program; return its descriptor.
 
     First without a log, which is faster; a program that fails is offered once more for
     the verifier's words.
 
     Args:
-        code: Instructions, with descriptors of maps in place.
+        code: Instructions, with descriptors of maps in place (see `runvisor.actors.ebpf.relocation`).
+        kind: The type of the program: what it may be attached to, and which helpers it may call.
+        attach_type: Of ``enum bpf_attach_type``, for the types that are checked against it when they load.
         name: For bpftool, up to 15 characters.
 
     Raises:
@@ -122,8 +157,8 @@ def load_socket_filter(code: bytes, *, name: bytes = b"runvisor") -> int:
 
     def attempt(log: ctypes.Array[ctypes.c_char] | None) -> int:
         packed = struct.pack(
-            "<IIQQIIQII16s",
-            _SOCKET_FILTER,
+            "<IIQQIIQII16sII",
+            kind,
             len(code) // _INSTRUCTION_BYTES,
             ctypes.addressof(instructions),
             ctypes.addressof(_LICENSE),
@@ -133,8 +168,10 @@ def load_socket_filter(code: bytes, *, name: bytes = b"runvisor") -> int:
             0,
             0,
             name[:15],
+            0,
+            attach_type,
         )
-        return _call(_PROG_LOAD, _attribute(packed), "program load")
+        return call(_PROG_LOAD, attribute(packed), "program load")
 
     try:
         return attempt(None)
@@ -163,7 +200,7 @@ class TestRun:
     def __init__(self, program_fd: int) -> None:
         self._packet = ctypes.create_string_buffer(_PACKET_BYTES)
         self._context = ctypes.create_string_buffer(_CONTEXT_BYTES)
-        self._attribute = _attribute(
+        self._attribute = attribute(
             struct.pack(
                 "<IIIIQQIIIIQQIII",
                 program_fd,

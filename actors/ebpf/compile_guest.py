@@ -1,4 +1,4 @@
-"""Inside the jail: turn one piece of C into instructions, with bcc and LLVM as the compiler only.
+"""Inside the jail: turn a piece of C into the instructions of its functions, with bcc and LLVM as the compiler only.
 
 No map is made and no program is loaded, so the process holds no capability and no
 bpf(2). It sees hostile text and is trusted by nobody: one child per text, and what it
@@ -8,6 +8,7 @@ answers is scanned like bytes from a guest.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,7 +31,7 @@ def preload(options: dict[str, Any]) -> None:
     """Load LLVM and compile once, in the zygote: a child's first compile is then three times as fast."""
     del options
     os.environ["BCC_KERNEL_SOURCE"] = str(HEADERS)
-    compile_text(_WARM_TEXT)
+    compile_text(_WARM_TEXT, (FUNCTION,))
 
 
 def prepare(options: dict[str, Any]) -> None:
@@ -51,22 +52,26 @@ def serve(channel: FrameSocket, prepared: None) -> None:
     channel.send({"op": "started"})
     Path(BODY_NAME).write_text(request["body"])
     try:
-        answer: dict[str, Any] = {"op": "compiled", "instructions": compile_text(request["main"])}
+        instructions = compile_text(request["main"], request["functions"])
+        answer: dict[str, Any] = {"op": "compiled", "instructions": instructions}
     except Exception:  # bcc raises a bare Exception; its reasons are on standard error
         answer = {"op": "refused"}
     channel.send(answer)
 
 
-def compile_text(text: str) -> bytes:
-    """Compile a main file and return the instructions of its one program.
+def compile_text(text: str, functions: Iterable[str]) -> dict[str, bytes]:
+    """Compile a main file and return the instructions of functions of it.
+
+    Args:
+        text: What bcc's dialect calls a program: each function of this file itself is one.
+        functions: Their names.
 
     Raises:
-        Exception: The text does not compile; the reasons are on standard error.
+        Exception: The text does not compile, or lacks one; the reasons are on standard error.
     """
     bcc = bcc_package.load()
     module = bcc.BPF(text=text, cflags=list(_FLAGS), allow_rlimit=False)
     try:
-        code: bytes = module.dump_func(FUNCTION.encode())
-        return code
+        return {name: module.dump_func(name.encode()) for name in functions}
     finally:
         module.cleanup()

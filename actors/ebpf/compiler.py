@@ -1,12 +1,12 @@
-"""Compiling record programs: one fresh jailed child per text."""
+"""Compiling C to eBPF instructions, of record programs and of others: one fresh jailed child per text."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from runvisor.actors.ebpf.agreement import BODY_NAME
+from runvisor.actors.ebpf.agreement import BODY_NAME, FUNCTION
 from runvisor.actors.ebpf.diagnostics import compiler_error
 from runvisor.actors.ebpf.harness import main_text
 from runvisor.actors.instances import InstancePool
@@ -25,6 +25,8 @@ _GUEST: Final = "runvisor.actors.ebpf.compile_guest"
 _MEMORY_BYTES: Final = 512 * MiB
 _MESSAGE_BYTES: Final = 256 * KiB
 _REPLY_BYTES: Final = 1 * MiB
+BODY_PATH: Final = f"{SCRATCH}/{BODY_NAME}"
+"""Where a main file finds the body, in the child."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +90,46 @@ class Compiler:
             WorkerCrashed: The child died before it read the text.
             PoolExhausted: No child came free in time.
         """
-        task = {"main": main_text(program, loop, f"{SCRATCH}/{BODY_NAME}"), "body": program.body}
-        with self._children.lend() as child:
-            transcript = converse(child, task, Bounds(timeout_s, _MESSAGE_BYTES, _REPLY_BYTES), Watch(on_started))
-        code = _instructions(transcript, timeout_s)
+        main = main_text(program, loop, BODY_PATH)
+        code = self.instructions(main, program.body, timeout_s, on_started)[FUNCTION]
         cost = scan(code, loop, max_instructions=max_instructions)
         return Artifact(code, cost, program.record.size, program.state_bytes)
+
+    def instructions(
+        self,
+        main: str,
+        body: str,
+        timeout_s: float,
+        on_started: Callable[[], None],
+        functions: Sequence[str] = (FUNCTION,),
+    ) -> dict[str, bytes]:
+        """Compile a text to the instructions of its functions, in a child that no text was given to before.
+
+        The instructions come from a process that read the text: whoever did not write it
+        himself scans them before they are loaded. They fit any type of program. Maps are
+        not declared but named by index, ``rv_map(1, index)``, after
+        ``u64 rv_map(u64, u64) asm("llvm.bpf.pseudo");``; `runvisor.actors.ebpf.relocation`
+        puts descriptors in. bcc declares the helpers of the kernel.
+
+        Args:
+            main: The main file, for our own text. Each function in it whose name is asked for becomes a
+                program; all others must be inlined. bcc takes the main file for its own dialect.
+            body: Text of a second file, not touched by bcc, that ``main`` includes as `BODY_PATH`.
+            timeout_s: The child is killed then.
+            on_started: Called once, when the child is about to read the text.
+            functions: Names of the programs.
+
+        Raises:
+            GuestSyntaxError: It does not compile, or has no function of that name.
+            TimeLimitExceeded: It took too long to compile.
+            MemoryLimitExceeded: It took too much memory to compile.
+            WorkerCrashed: The child died before it read the text.
+            PoolExhausted: No child came free in time.
+        """
+        task = {"main": main, "body": body, "functions": list(functions)}
+        with self._children.lend() as child:
+            transcript = converse(child, task, Bounds(timeout_s, _MESSAGE_BYTES, _REPLY_BYTES), Watch(on_started))
+        return _instructions(transcript, timeout_s, functions)
 
     def close(self) -> None:
         """End every child and the zygote; closing twice is fine."""
@@ -101,12 +137,14 @@ class Compiler:
         self._zygote.close()
 
 
-def _instructions(transcript: Transcript, timeout_s: float) -> bytes:
+def _instructions(transcript: Transcript, timeout_s: float, functions: Sequence[str]) -> dict[str, bytes]:
     """Take the instructions out of a transcript, or raise for how it ended."""
     reply = transcript.reply or {}
-    code = reply.get("instructions")
-    if transcript.end == "reply" and reply.get("op") == "compiled" and isinstance(code, bytes):
-        return code
+    found = reply.get("instructions")
+    if transcript.end == "reply" and reply.get("op") == "compiled" and isinstance(found, dict):
+        codes = {name: code for name in functions if isinstance(code := found.get(name), bytes)}
+        if len(codes) == len(functions):
+            return codes
     if transcript.end == "timeout":
         raise TimeLimitExceeded(
             f"the program was not compiled within {timeout_s:.3g} s", "timeout_s", "raise timeout_s, or write less"

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import struct
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -22,12 +21,12 @@ from typing import Any, Final
 from runvisor.actors.channel.frames import MAX_FRAME_BYTES, FrameBuffer, FrameSocket, Message
 from runvisor.actors.ebpf import bpf
 from runvisor.actors.ebpf.agreement import RECORDS_MAP, STATE_MAP, block_records
+from runvisor.actors.ebpf.relocation import relocate
 
 _RUN_BUDGET: Final = 4_000_000
 """Instructions in one uninterruptible run: some 2 ms."""
 _LOG_TAIL: Final = 4000
 _READ_BYTES: Final = 1 << 16
-_LD_IMM64, _CALL, _PSEUDO_MAP_FD, _PSEUDO_KFUNC = 0x18, 0x85, 1, 2
 
 
 class Program:
@@ -54,7 +53,7 @@ class Program:
             state = bpf.create_array(state_bytes, name=b"rv_state")
             undo.callback(os.close, state)
             maps = {RECORDS_MAP: self.records, STATE_MAP: state}
-            program = bpf.load_socket_filter(_relocate(request["instructions"], maps, kernel_functions))
+            program = bpf.load_socket_filter(relocate(request["instructions"], maps, kernel_functions))
             undo.callback(os.close, program)
             self._run = bpf.TestRun(program)
             self._state = bpf.Element(state, state_bytes)
@@ -143,18 +142,3 @@ def _run(program: Program, request: Message) -> Message:
 
 def _failure(error: OSError) -> Message:
     return {"op": "no memory" if error.errno == errno.ENOMEM else "failed", "what": str(error)}
-
-
-def _relocate(code: bytes, maps: Mapping[int, int], kernel_functions: Mapping[int, int]) -> bytes:
-    """Put descriptors of maps and ids of kernel functions in place of what stands for them."""
-    patched = bytearray(code)
-    at = 0
-    while at < len(patched):
-        opcode, registers, offset, immediate = struct.unpack_from("<BBhi", patched, at)
-        if opcode == _LD_IMM64 and registers >> 4 == _PSEUDO_MAP_FD:
-            struct.pack_into("<i", patched, at + 4, maps[immediate])
-        elif opcode == _CALL and registers >> 4 == 0 and immediate in kernel_functions:
-            registers = (_PSEUDO_KFUNC << 4) | (registers & 15)
-            struct.pack_into("<BBhi", patched, at, opcode, registers, offset, kernel_functions[immediate])
-        at += 16 if opcode == _LD_IMM64 else 8
-    return bytes(patched)

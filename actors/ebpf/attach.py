@@ -1,0 +1,162 @@
+"""Attaching loaded programs to events: raw tracepoints, tracepoints and uprobes.
+
+What each function returns is a descriptor: while it, or a copy, is open, the program
+runs at each such event on every core and for every process; when the last is closed,
+by whatever means, it does not. So nothing outlives a process that is killed. Programs
+look themselves whether the process is one that concerns them.
+
+Source: man 2 bpf (BPF_RAW_TRACEPOINT_OPEN), man 2 perf_event_open (dynamic PMUs,
+PERF_EVENT_IOC_SET_BPF), Documentation/trace/events.rst, Documentation/trace/uprobetracer.rst.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import struct
+from pathlib import Path
+from typing import Final
+
+from runvisor.actors.ebpf import bpf
+from runvisor.actors.jail import kernel
+
+_RAW_TRACEPOINT_OPEN: Final = 17
+_PERF_EVENT_OPEN: Final = {"x86_64": 298, "aarch64": 241}.get(kernel.MACHINE, -1)
+_FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432  # the same on every architecture
+_FSCONFIG_CMD_CREATE: Final = 6
+_CLOEXEC: Final = 1
+_PERF_CLOEXEC: Final = 8
+_PERF_TYPE_TRACEPOINT: Final = 2
+_ATTRIBUTE_BYTES: Final = 112
+_SET_BPF, _ENABLE = 0x40042408, 0x2400
+_TRACING: Final = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
+_UPROBE_TYPE: Final = Path("/sys/bus/event_source/devices/uprobe/type")
+
+
+def attach_raw_tracepoint(program_fd: int, name: str) -> int:
+    """Run a program of type ``RAW_TRACEPOINT`` at each event of a name; return the descriptor that keeps it so.
+
+    Needs CAP_BPF and CAP_PERFMON, and no tracefs. The context holds the tracepoint's
+    own arguments (``struct bpf_raw_tracepoint_args``).
+
+    Args:
+        program_fd: The program; it stays the caller's.
+        name: For example ``sys_enter``, without a category.
+
+    Raises:
+        FileNotFoundError: The kernel has no such tracepoint.
+        OSError: The kernel refuses it.
+    """
+    text = ctypes.create_string_buffer(name.encode())
+    packed = bpf.attribute(struct.pack("<QI", ctypes.addressof(text), program_fd))
+    return bpf.call(_RAW_TRACEPOINT_OPEN, packed, f"raw tracepoint {name}")
+
+
+def open_tracefs() -> int:
+    """Return a descriptor of the folder of tracefs, wherever it is mounted, or of a mount that nobody else sees.
+
+    Raises:
+        OSError: It is mounted nowhere, and mounting it needs CAP_SYS_ADMIN or CONFIG_TRACING.
+    """
+    for folder in _TRACING:
+        if os.access(f"{folder}/events", os.R_OK | os.X_OK):
+            return os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    context = kernel.syscall(_FSOPEN, b"tracefs", _CLOEXEC, what="fsopen tracefs")
+    try:
+        kernel.syscall(_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0, what="fsconfig tracefs")
+        flags = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+        return kernel.syscall(_FSMOUNT, context, _CLOEXEC, flags, what="fsmount tracefs")
+    finally:
+        os.close(context)
+
+
+def tracepoint_id(tracefs_fd: int, category: str, name: str) -> int:
+    """Return the number by which perf_event_open(2) knows a tracepoint.
+
+    Args:
+        tracefs_fd: See `open_tracefs`.
+        category: For example ``sched``.
+        name: For example ``sched_switch``.
+
+    Raises:
+        FileNotFoundError: The kernel has no such tracepoint.
+    """
+    return int(_read(tracefs_fd, f"events/{category}/{name}/id"))
+
+
+def tracepoint_format(tracefs_fd: int, category: str, name: str) -> str:
+    """Return the text that says where each field of an event lies.
+
+    Raises:
+        FileNotFoundError: The kernel has no such tracepoint.
+    """
+    return _read(tracefs_fd, f"events/{category}/{name}/format")
+
+
+def tracepoint_names(tracefs_fd: int) -> list[str]:
+    """Return the names of all tracepoints, as ``category:name``."""
+    return _read(tracefs_fd, "available_events").split()
+
+
+def attach_tracepoint(program_fd: int, number: int) -> int:
+    """Run a program of type ``TRACEPOINT`` at each event; return the descriptor that keeps it so.
+
+    Needs CAP_PERFMON. The context holds the event's fields where its format says.
+
+    Args:
+        program_fd: The program; it stays the caller's.
+        number: What `tracepoint_id` says.
+
+    Raises:
+        OSError: The kernel refuses it.
+    """
+    # One event on one core is enough: a tracepoint calls its programs wherever it is hit.
+    return _attach(program_fd, _attribute(_PERF_TYPE_TRACEPOINT, number), -1, "tracepoint")
+
+
+def attach_uprobe(program_fd: int, path: str, offset: int, *, at_return: bool = False, pid: int = -1) -> int:
+    """Run a program of type ``KPROBE`` at an instruction of a file; return the descriptor that keeps it so.
+
+    Needs CAP_PERFMON. The context holds the registers (``struct pt_regs``). Each hit
+    costs the process that it hits about a microsecond.
+
+    Args:
+        program_fd: The program; it stays the caller's.
+        path: A program or library, as this process sees it; a mount elsewhere of the same file is hit too.
+        offset: Of the instruction, in the file; not its address.
+        at_return: Of a function: when it returns, not when it is entered.
+        pid: Only in this process; in all by default.
+
+    Raises:
+        OSError: The kernel refuses it, or there is no such file, instruction or process.
+    """
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    kind = int(_UPROBE_TYPE.read_text())
+    event = _attribute(kind, int(at_return), ctypes.addressof(name), offset)
+    return _attach(program_fd, event, pid, f"uprobe {path}+{offset:#x}")
+
+
+def _attribute(kind: int, config: int, config1: int = 0, config2: int = 0) -> bytes:
+    """Return a ``struct perf_event_attr``, with one sample per event."""
+    packed = struct.pack("<IIQQQQQIIQQ", kind, _ATTRIBUTE_BYTES, config, 1, 0, 0, 0, 0, 0, config1, config2)
+    return packed.ljust(_ATTRIBUTE_BYTES, b"\0")
+
+
+def _attach(program_fd: int, event: bytes, pid: int, what: str) -> int:
+    core = -1 if pid >= 0 else 0
+    fd = kernel.syscall(_PERF_EVENT_OPEN, event, pid, core, -1, _PERF_CLOEXEC, what=f"perf_event_open {what}")
+    try:
+        fcntl.ioctl(fd, _SET_BPF, program_fd)
+        fcntl.ioctl(fd, _ENABLE, 0)
+    except OSError as error:
+        os.close(fd)
+        raise OSError(error.errno, f"attach {what}: {error.strerror}") from None
+    return fd
+
+
+def _read(folder_fd: int, path: str) -> str:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder_fd)
+    with contextlib.closing(os.fdopen(fd)) as file:
+        return file.read()
