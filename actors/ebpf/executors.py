@@ -7,16 +7,15 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 from runvisor.actors.cancellation import Cancellation
 from runvisor.actors.channel.frames import MAX_FRAME_BYTES, FrameBuffer, Message
-from runvisor.actors.ebpf.agreement import BLOCK_BYTES
-from runvisor.actors.ebpf.compiler import Artifact
-from runvisor.actors.ebpf.loaded import LoadedProgram, LoadedPrograms, wanted_blocks
+from runvisor.actors.ebpf.loaded import LoadedProgram, LoadedPrograms
 from runvisor.actors.ebpf.placement import Placement
+from runvisor.actors.ebpf.work import Work
 from runvisor.actors.instances import InstancePool
 from runvisor.actors.jail.child import Child
 from runvisor.actors.jail.spec import JailSpec
@@ -25,7 +24,6 @@ from runvisor.actors.runtime import Load, PoolSize
 from runvisor.actors.waiting import WaitingLine
 from runvisor.policies.errors import ProtocolError, SpawnFailed, WorkerCrashed
 from runvisor.policies.permissions import MiB
-from runvisor.policies.records import RecordProgram, Records
 
 _GUEST: Final = "runvisor.actors.ebpf.executor"
 _MEMORY_BYTES: Final = 1024 * MiB
@@ -79,7 +77,7 @@ class Executor:
         """The process, as this side sees it."""
         return self._child.pid
 
-    def holds(self, artifact: Artifact) -> bool:
+    def holds(self, artifact: Hashable) -> bool:
         """Whether a program is loaded here already."""
         return artifact in self._loaded
 
@@ -88,22 +86,11 @@ class Executor:
         self.dead = self.dead or bool(self._poll.poll(0))
         return not self.dead
 
-    def run(
-        self,
-        artifact: Artifact,
-        program: RecordProgram,
-        records: Records,
-        state: bytes,
-        deadline: float,
-        on_started: Callable[[], None],
-    ) -> Message:
+    def run(self, work: Work, deadline: float, on_started: Callable[[], None]) -> Message:
         """Run one execution; on anything but an orderly answer the executor is `dead`.
 
         Args:
-            artifact: The checked program.
-            program: Its layouts.
-            records: Its input.
-            state: Its first state, empty for zeros.
+            work: What to run.
             deadline: By `time.monotonic`.
             on_started: Called once, before the executor gets anything of the task.
 
@@ -118,10 +105,9 @@ class Executor:
             raise WorkerCrashed("the executor died while it waited", "ebpf", "", {"started": False})
         on_started()
         self.dead = True
-        is_short = len(records) * artifact.cost <= _SHORT_RUN
         try:
-            with self._placement.on_one_core(is_short):
-                answer = self._run(artifact, program, records, state, deadline)
+            with self._placement.on_one_core(work.instructions <= _SHORT_RUN):
+                answer = self._run(work, deadline)
         except TimeoutError:
             return {"op": "silent"}
         except (OSError, ProtocolError) as error:
@@ -138,57 +124,30 @@ class Executor:
         self._child.close()
         self._loaded.close()
 
-    def _run(
-        self, artifact: Artifact, program: RecordProgram, records: Records, state: bytes, deadline: float
-    ) -> Message:
-        blocks = wanted_blocks(len(records), artifact.record_bytes)
-        loaded = self._loaded.find(artifact, blocks)
+    def _run(self, work: Work, deadline: float) -> Message:
+        loaded = self._loaded.find(work.artifact, work.room)
         start_kind = "warm"
         if loaded is None:
             start_kind = "cold"
-            loaded, refusal = self._load(artifact, blocks, deadline)
+            loaded, refusal = self._load(work, deadline)
             if loaded is None:
                 return refusal
-        selected, cpu_s = 0, 0.0
-        answer: Message = {}
-        for first in range(0, len(records) or 1, loaded.capacity):
-            part = records[first : first + loaded.capacity]
-            loaded.write(program, part)
-            self._channel.send(
-                {
-                    "op": "run",
-                    "program": loaded.number,
-                    "records": len(part),
-                    "state": None if first else state,
-                    "last": first + len(part) == len(records),
-                    "timeout_s": deadline - time.monotonic(),
-                }
-            )
-            answer = self._answer(deadline)
-            if answer.get("op") != "done":
-                return answer
-            selected += int(answer["selected"])
-            cpu_s += float(answer["cpu_s"])
-        return {**answer, "selected": selected, "cpu_s": cpu_s, "start_kind": start_kind}
+        number = loaded.number
 
-    def _load(self, artifact: Artifact, blocks: int, deadline: float) -> tuple[LoadedProgram | None, Message]:
-        """Have a program loaded, and map its records."""
-        for surplus in self._loaded.surplus(artifact, blocks * BLOCK_BYTES + artifact.state_bytes):
+        def ask(request: Message) -> Message:
+            self._channel.send({**request, "program": number, "timeout_s": deadline - time.monotonic()})
+            return self._answer(deadline)
+
+        return {**work.run(loaded, ask), "start_kind": start_kind}
+
+    def _load(self, work: Work, deadline: float) -> tuple[LoadedProgram | None, Message]:
+        """Have a program loaded, and map its input."""
+        for surplus in self._loaded.surplus(work.artifact, work.needed_bytes):
             surplus.close()
             self._channel.send({"op": "unload", "program": surplus.number})
         number = next(self._numbers)
         self._channel.settimeout(max(_SHORTEST_S, deadline - time.monotonic() + _GRACE_S))
-        self._channel.send(
-            {
-                "op": "load",
-                "program": number,
-                "instructions": artifact.instructions,
-                "cost": artifact.cost,
-                "record_bytes": artifact.record_bytes,
-                "state_bytes": artifact.state_bytes,
-                "blocks": blocks,
-            }
-        )
+        self._channel.send({"op": "load", "program": number, **work.load_message()})
         self._loading = True
         answer, fds = self._channel.receive_with_fds(1)
         self._loading = False
@@ -199,8 +158,8 @@ class Executor:
             for fd in fds:
                 os.close(fd)
             return None, answer
-        loaded = LoadedProgram(number, artifact, blocks, fds[0])
-        self._loaded.add(artifact, loaded)
+        loaded = work.loaded(number, fds[0])
+        self._loaded.add(work.artifact, loaded)
         return loaded, answer
 
     def _answer(self, deadline: float) -> Message:
@@ -256,7 +215,7 @@ class Executors:
 
     @contextmanager
     def lend(
-        self, principal: str, artifact: Artifact | None = None, cancellation: Cancellation | None = None
+        self, principal: str, artifact: Hashable | None = None, cancellation: Cancellation | None = None
     ) -> Iterator[Executor]:
         """Lend an executor that has served nobody but this principal.
 
@@ -302,7 +261,7 @@ class Executors:
     def _make(self) -> Executor:
         return Executor(self._zygote.spawn(memory_bytes=_MEMORY_BYTES))
 
-    def _take(self, principal: str, artifact: Artifact | None, cancellation: Cancellation | None) -> _Kept:
+    def _take(self, principal: str, artifact: Hashable | None, cancellation: Cancellation | None) -> _Kept:
         deadline = time.monotonic() + self._size.wait_s
         while True:
             evicted: _Kept | None = None

@@ -1,14 +1,14 @@
-"""Programs that stay loaded in one executor, and the records that this side writes for them."""
+"""Programs that stay loaded in one executor, and the input that this side writes for them."""
 
 from __future__ import annotations
 
 import mmap
 import os
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Final
 
-from runvisor.actors.ebpf.agreement import block_records, blocks_for
+from runvisor.actors.ebpf.agreement import BLOCK_BYTES, block_records, blocks_for
 from runvisor.actors.ebpf.compiler import Artifact
 from runvisor.policies.permissions import MiB
 from runvisor.policies.records import RecordProgram, Records
@@ -25,7 +25,34 @@ def wanted_blocks(records: int, record_bytes: int) -> int:
 
 
 class LoadedProgram:
-    """This side of a loaded program: its number in the executor and its records map.
+    """This side of a loaded program: its number in the executor, and the map that both sides see.
+
+    Args:
+        number: What the executor calls it.
+        room: How much input the map takes at once, in units of the program's kind.
+        map_bytes: What to show of the map.
+        map_fd: The map's descriptor; taken over.
+        more_bytes: What its other maps take.
+    """
+
+    def __init__(self, number: int, room: int, map_bytes: int, map_fd: int, more_bytes: int) -> None:
+        self.number = number
+        self.room = room
+        try:
+            self._map = mmap.mmap(map_fd, _in_pages(map_bytes))
+        finally:
+            os.close(map_fd)
+        self.total_bytes = _in_pages(map_bytes) + more_bytes
+        self.view = memoryview(self._map)
+
+    def close(self) -> None:
+        """Unmap it."""
+        self.view.release()
+        self._map.close()
+
+
+class LoadedRecords(LoadedProgram):
+    """A loaded record program and its records map.
 
     Args:
         number: What the executor calls it.
@@ -35,54 +62,47 @@ class LoadedProgram:
     """
 
     def __init__(self, number: int, artifact: Artifact, blocks: int, records_fd: int) -> None:
-        self.number = number
         self.capacity = blocks * block_records(artifact.record_bytes)
         """Records that fit in the map at once."""
-        size = -(-self.capacity * artifact.record_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
-        try:
-            self._map = mmap.mmap(records_fd, size)
-        finally:
-            os.close(records_fd)
-        self.total_bytes = size + artifact.state_bytes
-        self._view = memoryview(self._map)
+        super().__init__(number, blocks, self.capacity * artifact.record_bytes, records_fd, artifact.state_bytes)
         self._written = 0
+
+    @staticmethod
+    def bytes_for(artifact: Artifact, blocks: int) -> int:
+        """Return what the maps of a program take."""
+        return blocks * BLOCK_BYTES + artifact.state_bytes
 
     def write(self, program: RecordProgram, records: Records) -> None:
         """Put records at the front of the map, and zeros over what the last execution left behind them."""
         size = len(records) * program.record.size
-        program.copy_records(records, self._view)
+        program.copy_records(records, self.view)
         if self._written > size:
-            self._view[size : self._written] = bytes(self._written - size)
+            self.view[size : self._written] = bytes(self._written - size)
         self._written = size
-
-    def close(self) -> None:
-        """Unmap the records."""
-        self._view.release()
-        self._map.close()
 
 
 class LoadedPrograms:
     """The programs of one executor, the ones used longest ago first to go."""
 
     def __init__(self) -> None:
-        self._programs: OrderedDict[Artifact, LoadedProgram] = OrderedDict()
+        self._programs: OrderedDict[Hashable, LoadedProgram] = OrderedDict()
 
-    def __contains__(self, artifact: Artifact) -> bool:
+    def __contains__(self, artifact: object) -> bool:
         return artifact in self._programs
 
-    def find(self, artifact: Artifact, blocks: int) -> LoadedProgram | None:
-        """Return a loaded program whose map has room for so many blocks."""
+    def find(self, artifact: Hashable, room: int) -> LoadedProgram | None:
+        """Return a loaded program whose map has so much room."""
         loaded = self._programs.get(artifact)
-        if loaded is None or loaded.capacity < blocks * block_records(artifact.record_bytes):
+        if loaded is None or loaded.room < room:
             return None
         self._programs.move_to_end(artifact)
         return loaded
 
-    def add(self, artifact: Artifact, loaded: LoadedProgram) -> None:
+    def add(self, artifact: Hashable, loaded: LoadedProgram) -> None:
         """Keep a program."""
         self._programs[artifact] = loaded
 
-    def surplus(self, artifact: Artifact, needed_bytes: int) -> Iterator[LoadedProgram]:
+    def surplus(self, artifact: Hashable, needed_bytes: int) -> Iterator[LoadedProgram]:
         """Take away and yield what must go before ``artifact`` is loaded anew: its smaller self, and the oldest."""
         if artifact in self._programs:
             yield self._programs.pop(artifact)
@@ -96,3 +116,7 @@ class LoadedPrograms:
         """Unmap them all."""
         while self._programs:
             self._programs.popitem()[1].close()
+
+
+def _in_pages(size: int) -> int:
+    return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE

@@ -15,6 +15,7 @@ from runvisor.actors.ebpf.diagnostics import TOO_MANY_PATHS, verifier_error
 from runvisor.actors.ebpf.executors import Executors
 from runvisor.actors.ebpf.probe import has_may_goto, jit_is_on, mitigations_are_off, probe_ebpf
 from runvisor.actors.ebpf.programs import Known, Programs
+from runvisor.actors.ebpf.work import RecordWork, Work
 from runvisor.actors.jail.spec import CPU_CGROUP, LAYERS
 from runvisor.actors.runtime import Load, PoolSize, Probe, Watch, called_off
 from runvisor.actors.settings import RuntimeSettings
@@ -130,7 +131,7 @@ class EbpfRuntime:
             _check_memory(program, inputs, grant)
             _check_output(known.narrowest_value, grant)
             artifact = self._artifact(known, self._loops[tier], run)
-            answer = self._answer(artifact, program, inputs, state, tier, run)
+            answer = self._answer(RecordWork(artifact, program, inputs.records, state), tier, run)
             value = _value(answer, program, grant)
             if known.widest_value > grant.permissions.output_bytes:
                 _check_output(len(pack(value)), grant)
@@ -182,13 +183,11 @@ class EbpfRuntime:
             known.artifacts[trust] = artifact
         return artifact
 
-    def _answer(
-        self, artifact: Artifact, program: RecordProgram, inputs: RecordInputs, state: bytes, tier: Tier, run: _Run
-    ) -> Message:
+    def _answer(self, work: Work, tier: Tier, run: _Run) -> Message:
         """Have an executor run the program; one that died while it waited is replaced."""
         for attempt in range(_ATTEMPTS):
             waited = time.monotonic()
-            with self._tier(tier).lend(run.grant.principal, artifact, run.cancellation) as executor:
+            with self._tier(tier).lend(run.grant.principal, work.artifact, run.cancellation) as executor:
                 now = time.monotonic()
                 run.queue_s += now - waited
                 left_s = run.left_s()
@@ -196,7 +195,7 @@ class EbpfRuntime:
                     raise _late(run.grant)
                 deadline = now + left_s
                 try:
-                    answer = executor.run(artifact, program, inputs.records, state, deadline, run.on_started)
+                    answer = executor.run(work, deadline, run.on_started)
                 except WorkerCrashed as error:
                     if error.details.get("started") or attempt == _ATTEMPTS - 1:
                         raise

@@ -11,7 +11,7 @@ import pytest
 
 from runvisor.actors.ebpf.agreement import BLOCK_BYTES, block_records, blocks_for
 from runvisor.actors.ebpf.compiler import Artifact
-from runvisor.actors.ebpf.loaded import LoadedProgram, LoadedPrograms, wanted_blocks
+from runvisor.actors.ebpf.loaded import LoadedPrograms, LoadedRecords, wanted_blocks
 from runvisor.policies.records import MAX_RECORD_BYTES, parse_program
 
 EVENT = np.dtype([("id", "<u4"), ("kind", "<u4"), ("value", "<u8")])
@@ -34,8 +34,8 @@ def content(fd: int) -> bytes:
         return bytes(mapped)
 
 
-def made(fd: int, artifact: Artifact = ARTIFACT, number: int = 0) -> LoadedProgram:
-    return LoadedProgram(number, artifact, 2, os.dup(fd))
+def made(fd: int, artifact: Artifact = ARTIFACT, number: int = 0) -> LoadedRecords:
+    return LoadedRecords(number, artifact, 2, os.dup(fd))
 
 
 def test_records_lie_at_the_front_and_zeros_behind_them(memory: int) -> None:
@@ -62,7 +62,7 @@ def test_closing_gives_the_mapping_and_the_descriptor_back(memory: int) -> None:
     made(memory).close()
     assert len(list(os.scandir("/proc/self/fd"))) <= before
     with pytest.raises(OSError, match="Bad file"):
-        LoadedProgram(0, ARTIFACT, 2, 1023)
+        LoadedRecords(0, ARTIFACT, 2, 1023)
 
 
 def test_blocks_follow_each_other_without_gaps() -> None:
