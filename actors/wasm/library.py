@@ -26,8 +26,23 @@ def api_for(found: str) -> Api:
         >>> api_for("50.0.1"), api_for("51.0.0"), api_for("dev")
         ('c', 'public', 'public')
     """
+    return "c" if is_tested(found) else "public"
+
+
+def is_tested(found: str) -> bool:
+    """Say whether the C functions of a version of wasmtime may be called as they are declared here."""
     major = found.split(".", maxsplit=1)[0]
-    return "c" if major.isdecimal() and int(major) in TESTED else "public"
+    return major.isdecimal() and int(major) in TESTED
+
+
+def tested_versions() -> str:
+    """Name the versions that are tested.
+
+    Example:
+        >>> tested_versions()
+        '48, 49, 50'
+    """
+    return ", ".join(map(str, TESTED))
 
 
 @cache
@@ -47,7 +62,4 @@ def untested(found: str) -> str:
         >>> untested("51.0.0")
         'wasmtime 51.0.0 is not among the tested versions (48, 49, 50): its slower public API is used'
     """
-    return (
-        f"wasmtime {found} is not among the tested versions ({', '.join(map(str, TESTED))}): "
-        "its slower public API is used"
-    )
+    return f"wasmtime {found} is not among the tested versions ({tested_versions()}): its slower public API is used"

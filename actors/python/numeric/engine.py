@@ -18,6 +18,7 @@ import struct
 import sys
 import threading
 from collections.abc import Callable, Generator
+from importlib.metadata import version
 from typing import Final
 
 import wasmtime
@@ -25,6 +26,7 @@ from wasmtime import _ffi as ffi
 
 from runvisor.actors.wasm import capi
 from runvisor.actors.wasm.fastpath import Frame, address
+from runvisor.actors.wasm.library import is_tested, tested_versions
 from runvisor.policies.numeric import wat
 from runvisor.policies.permissions import GiB, MiB
 
@@ -64,10 +66,13 @@ class Engine:
         memory_bytes: The most that lists of one call may take together.
 
     Raises:
-        OSError: The address space is too small.
+        OSError: The address space is too small, or this wasmtime's C functions are not known to be as we call them.
     """
 
     def __init__(self, memory_bytes: int = 256 * MiB) -> None:
+        found = version("wasmtime")
+        if not is_tested(found):
+            raise OSError(f"wasmtime {found} is not among the tested versions ({tested_versions()})")
         config = wasmtime.Config()
         config.parallel_compilation = False
         config.wasm_threads = False

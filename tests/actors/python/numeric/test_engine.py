@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,3 +94,25 @@ def test_a_module_that_is_not_valid_is_refused_by_name() -> None:
 def test_the_process_engine_is_made_once() -> None:
     assert preload() == ""
     assert preload() == ""
+
+
+WITHOUT = """
+import ast
+from runvisor.actors.python.numeric import accelerate, engine
+print(accelerate.preload())
+names, source = {}, "def f(n):\\n    for i in range(n):\\n        n += i\\n    return n"
+accelerator = accelerate.Accelerator(engine.process_engine())
+exec(accelerator.compile(ast.parse(source), "<t>", names), names)
+print(names["f"](5), accelerator.report.document()["functions_compiled"])
+"""
+
+
+def test_with_a_wasmtime_that_was_not_tested_functions_stay_as_they_are(tmp_path: Path) -> None:
+    installed = tmp_path / "wasmtime-999.0.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: wasmtime\nVersion: 999.0.0\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    said = subprocess.run([sys.executable, "-c", WITHOUT], env=environment, capture_output=True, text=True, check=True)
+    reason, ran = said.stdout.splitlines()
+    assert reason.startswith("wasmtime 999.0.0 is not among the tested versions (")
+    assert ran == "15 []"
