@@ -30,8 +30,10 @@ from runvisor.actors.runtime import Watch
 from runvisor.actors.wasm.agreement import IN_ENGINE_BYTES
 from runvisor.actors.wasm.conventions import Entry, command_line
 from runvisor.actors.wasm.hearing import Heard, OnDenial, ignore_denial
-from runvisor.actors.wasm.lanes import EngineGone, EngineLink, Lane, ModuleInfo, Unanswered, guest_error
+from runvisor.actors.wasm.lanes import EngineGone, Lane, Unanswered
+from runvisor.actors.wasm.links import EngineLink
 from runvisor.actors.wasm.principals import Errand, Principals
+from runvisor.actors.wasm.replies import ModuleInfo, guest_error
 from runvisor.policies import errors
 from runvisor.policies.permissions import KiB, MiB, Permissions
 from runvisor.policies.values import Value, unpack

@@ -29,9 +29,9 @@ from runvisor.actors.jail.conversation import Bounds, converse
 from runvisor.actors.runtime import Watch
 from runvisor.actors.wasm.agreement import MAX_MODULE_BYTES
 from runvisor.actors.wasm.image import Image
-from runvisor.actors.wasm.lanes import guest_error
 from runvisor.actors.wasm.library import Api
 from runvisor.actors.wasm.profiles import PROFILES
+from runvisor.actors.wasm.replies import guest_error
 from runvisor.policies.errors import (
     GuestCrashed,
     MemoryLimitExceeded,

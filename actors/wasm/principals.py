@@ -25,8 +25,8 @@ from runvisor.actors.jail.spec import JailSpec
 from runvisor.actors.jail.zygote import Zygote
 from runvisor.actors.runtime import PoolSize
 from runvisor.actors.wasm.fetchers import Fetchers
-from runvisor.actors.wasm.lanes import EngineLink
 from runvisor.actors.wasm.library import Api, chosen_api
+from runvisor.actors.wasm.links import EngineLink
 from runvisor.actors.wasm.native_code import Artifacts, NativeCode
 from runvisor.policies.errors import PoolExhausted
 from runvisor.policies.permissions import MiB, Network, Permissions

@@ -19,7 +19,9 @@ from runvisor.actors.ebpf.diagnostics import compiler_error
 from runvisor.actors.wasm.agreement import CHUNK, HARNESS_BYTES, MIN_STATE_BYTES, OPEN, WINDOW_BYTES
 from runvisor.actors.wasm.compilers.compilers import Compilers
 from runvisor.actors.wasm.executions import GRACE_S, Module, Outcome, compiled, of_type
-from runvisor.actors.wasm.lanes import EngineLink, Lane, Unanswered, guest_error
+from runvisor.actors.wasm.lanes import Lane, Unanswered
+from runvisor.actors.wasm.links import EngineLink
+from runvisor.actors.wasm.replies import guest_error
 from runvisor.policies import errors
 from runvisor.policies.permissions import KiB, MiB, Permissions
 from runvisor.policies.records import ENTRY, LANGUAGE, RecordInputs, RecordProgram, parse_program

@@ -11,7 +11,9 @@ from runvisor.actors.runtime import Watch
 from runvisor.actors.wasm.components.agreement import CALL, DESCRIBE, LOAD, METERED_PROFILE, PROFILE
 from runvisor.actors.wasm.components.requests import Asking
 from runvisor.actors.wasm.executions import Module, Outcome
-from runvisor.actors.wasm.lanes import EngineLink, Lane, Unanswered, guest_error
+from runvisor.actors.wasm.lanes import Lane, Unanswered
+from runvisor.actors.wasm.links import EngineLink
+from runvisor.actors.wasm.replies import guest_error
 from runvisor.policies.errors import GuestCrashed, InvalidTask, ProtocolError, RunvisorError
 from runvisor.policies.permissions import Permissions
 from runvisor.policies.task import Task

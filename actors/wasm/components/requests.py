@@ -10,7 +10,9 @@ from runvisor.actors.channel.frames import Message
 from runvisor.actors.runtime import Watch
 from runvisor.actors.wasm.executions import GRACE_S, UNBOUNDED, Outcome, not_stopped, of_type
 from runvisor.actors.wasm.hearing import Heard, ignore_denial
-from runvisor.actors.wasm.lanes import EngineLink, Lane, Unanswered, guest_error
+from runvisor.actors.wasm.lanes import Lane, Unanswered
+from runvisor.actors.wasm.links import EngineLink
+from runvisor.actors.wasm.replies import guest_error
 from runvisor.policies import errors
 from runvisor.policies.permissions import MiB, Permissions
 from runvisor.policies.values import unpack

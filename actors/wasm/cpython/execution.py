@@ -17,7 +17,8 @@ from runvisor.actors.wasm.image import Image
 from runvisor.actors.wasm.images.cpython import FILE
 from runvisor.actors.wasm.images.recipes import remedy
 from runvisor.actors.wasm.images.store import find_image, read_image
-from runvisor.actors.wasm.lanes import EngineLink, Lane
+from runvisor.actors.wasm.lanes import Lane
+from runvisor.actors.wasm.links import EngineLink
 from runvisor.policies import errors
 from runvisor.policies.permissions import Permissions
 from runvisor.policies.task import Task

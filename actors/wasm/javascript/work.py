@@ -18,7 +18,9 @@ from runvisor.actors.wasm.images.quickjs import FILE
 from runvisor.actors.wasm.images.recipes import remedy
 from runvisor.actors.wasm.images.store import find_image, read_image
 from runvisor.actors.wasm.javascript.agreement import IMAGE, METERED, OPERATION, PLAIN, image_name
-from runvisor.actors.wasm.lanes import EngineLink, Lane, Unanswered, guest_error
+from runvisor.actors.wasm.lanes import Lane, Unanswered
+from runvisor.actors.wasm.links import EngineLink
+from runvisor.actors.wasm.replies import guest_error
 from runvisor.policies import errors
 from runvisor.policies.permissions import MiB, Permissions
 from runvisor.policies.values import Value, pack, unpack

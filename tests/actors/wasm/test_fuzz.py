@@ -16,7 +16,7 @@ import pytest
 
 from runvisor.actors.jail.probe import probe_jail
 from runvisor.actors.runtime import PoolSize
-from runvisor.actors.wasm.lanes import EngineLink
+from runvisor.actors.wasm.links import EngineLink
 from runvisor.actors.wasm.runtime import WasmRuntime
 from runvisor.policies import errors
 from runvisor.policies.permissions import KiB, MiB, Permissions

@@ -20,8 +20,10 @@ from runvisor.actors.runtime import PoolSize
 from runvisor.actors.wasm import executions
 from runvisor.actors.wasm.agreement import WINDOW_BYTES
 from runvisor.actors.wasm.executions import Module, ModuleRun, on_engine
-from runvisor.actors.wasm.lanes import EngineLink, Lane, _make_window, guest_error
+from runvisor.actors.wasm.lanes import Lane
+from runvisor.actors.wasm.links import EngineLink, _make_window
 from runvisor.actors.wasm.principals import Principals
+from runvisor.actors.wasm.replies import guest_error
 from runvisor.actors.wasm.runtime import WasmRuntime
 from runvisor.policies import errors
 from runvisor.policies.permissions import MiB, Permissions
