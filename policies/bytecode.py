@@ -1,7 +1,7 @@
 """A static scan of eBPF instructions, before the kernel's verifier sees them.
 
 The verifier proves memory safety. This proves what it does not: that a record
-program calls nothing but the harness's own two map lookups, and that every
+program calls nothing but the harness's own map lookups, and that every
 cycle in it passes the harness's loop gate. So the longest way from gate to gate is the
 most that one record can cost, which bounds the time of one uninterruptible run.
 
@@ -46,7 +46,6 @@ ITERATOR_CALLS: Final[Mapping[int, str]] = {
 """Call numbers that stand for kernel functions until a loader puts in their BTF ids."""
 _ITERATOR_NEXT: Final = 0x7E000002
 _MAP_LOOKUP: Final = 1
-_MAPS: Final = 2
 _HELPER_NAMES: Final[Mapping[int, str]] = {
     2: "bpf_map_update_elem",
     3: "bpf_map_delete_elem",
@@ -105,14 +104,15 @@ def decode(code: bytes) -> tuple[Instruction, ...]:
     )
 
 
-def scan(code: bytes, loop: Loop, *, max_instructions: int) -> int:
+def scan(code: bytes, loop: Loop, *, max_instructions: int, maps: int = 2) -> int:
     """Check a compiled record program, harness included.
 
     Args:
         code: The instructions as the compiler left them: maps named by index (0 are
-            the records, 1 the state), iterator calls by `ITERATOR_CALLS`.
+            the records, 1 the state, 2 what is collected), iterator calls by `ITERATOR_CALLS`.
         loop: How the harness was told to loop.
         max_instructions: The longest program allowed.
+        maps: How many the harness looks up.
 
     Returns:
         The most instructions from one pass of the gate to the next.
@@ -144,7 +144,7 @@ def scan(code: bytes, loop: Loop, *, max_instructions: int) -> int:
         instruction = program[index]
         width = 1
         if instruction.opcode == _LD_IMM64:
-            _check_load(program, index)
+            _check_load(program, index, maps)
             width = 2
             middles.add(index + 1)
         elif instruction.opcode & 7 == 0:
@@ -162,7 +162,7 @@ def scan(code: bytes, loop: Loop, *, max_instructions: int) -> int:
             "instructions",
             "leave the harness as it is",
         )
-    _check_calls(calls, loop)
+    _check_calls(calls, loop, maps)
     for index, ahead in enumerate(ways):
         if not middles.isdisjoint(ahead):
             raise _denied("jumps into the middle of an instruction", index)
@@ -202,7 +202,7 @@ def _longest_turn(ways: list[tuple[int, ...]], gate: int) -> int:
     return 1 + max((longest[start] for start in (0, *ways[gate]) if start != gate), default=0)
 
 
-def _check_load(program: tuple[Instruction, ...], index: int) -> None:
+def _check_load(program: tuple[Instruction, ...], index: int, maps: int) -> None:
     """Check a 64-bit load: a constant, or one of the harness's maps."""
     if index + 1 >= len(program):
         raise GuestSyntaxError("the program ends inside an instruction", f"instruction {index}")
@@ -217,7 +217,7 @@ def _check_load(program: tuple[Instruction, ...], index: int) -> None:
                 f"instruction {index}",
                 "keep it in struct state, or write a switch",
             )
-    elif low.source != 1 or high.immediate or not 0 <= low.immediate < _MAPS:
+    elif low.source != 1 or high.immediate or not 0 <= low.immediate < maps:
         raise _denied("names a kernel object that is not its own", index)
 
 
@@ -249,9 +249,9 @@ def _ways(instruction: Instruction, index: int, width: int, length: int, loop: L
     return (target,) if opcode == _JA else (index + 1, target)
 
 
-def _check_calls(calls: list[int], loop: Loop) -> None:
+def _check_calls(calls: list[int], loop: Loop, maps: int) -> None:
     """Compare all calls with the harness's own."""
-    wanted = [_MAP_LOOKUP] * _MAPS + (list(ITERATOR_CALLS) if loop == "iterator" else [])
+    wanted = [_MAP_LOOKUP] * maps + (list(ITERATOR_CALLS) if loop == "iterator" else [])
     for number in calls:
         if number not in wanted:
             name = _HELPER_NAMES.get(number) or ITERATOR_CALLS.get(number) or f"number {number}"

@@ -3,31 +3,38 @@
 The language ``c-record``, the same on every engine that runs it::
 
     struct state { u64 total; u32 last[4]; };           /* optional: kept from record to record */
+    struct output { u64 sum; u32 id; };                 /* optional: one for each selected record */
 
-    int on_record(struct record *r, struct state *s)    /* non-zero selects the record */
+    int on_record(struct record *r, struct state *s, struct output *o)
     {
         s->total += r->value;
         s->last[r->id & 3] = r->id;
-        return r->value > 500;
+        o->sum = s->total;
+        o->id = r->id;
+        return r->value > 500;                          /* non-zero selects the record */
     }
 
-The task's inputs are ``{"records": array}``: a numpy array of one dimension,
-structured or plain (then the field is called ``value``), and optionally
-``"state"``: the first values of state fields (the others are zero). The value is
-``{"selected": n, "state": {field: int | [int, ...]}}``.
+The third parameter is there if, and only if, the program declares ``struct output``.
+
+The task's inputs (`runvisor.policies.record_inputs`) are ``{"records": array}``: a numpy
+array of one dimension, structured or plain (then the field is called ``value``), or
+bytes; and optionally ``"state"``, the first values of state fields (the others are zero),
+and ``"return"``, what is to come back. The value (`runvisor.policies.record_answers`) is
+``{"selected": n, "state": {field: value}}``, and the arrays that were asked for.
 
 - ``struct record`` is generated from the array's dtype. A program may write it
   itself; then every field, its type and its offset must be those of the dtype.
-- Fields are u8 ... u64, s8 ... s64 (also ``__u8``, ``uint8_t`` and so on) and fixed
-  arrays of them, little-endian, at their natural alignment. bool arrives as u8,
-  bytes ``S<n>`` as ``u8[n]``, datetime64 and timedelta64 as s64.
+- Fields are u8 ... u64, s8 ... s64 (also ``__u8``, ``uint8_t`` and so on), structs that
+  were declared before, and arrays of both with one dimension; little-endian, at their
+  natural alignment. bool arrives as u8, bytes ``S<n>`` as ``u8[n]``, datetime64 and
+  timedelta64 as s64.
 - There is no floating point. A float field arrives as the unsigned integer of the
   same width that holds its IEEE 754 bits (of two floats that are not negative, the
   larger one has the larger bits).
 - A program includes no files and has no assembly, no global or static data and no
   recursion; loops need a small constant bound. What C leaves undefined (division by
   zero, shifts beyond the width) is undefined here too. Records may be written to;
-  nobody reads them back.
+  nobody reads them back. An output is zero before the function sees it.
 
 A program that compiles to the same `RecordProgram` answers the same everywhere: both
 engines take its layouts, its C text around the author's, and its value from here.
@@ -35,43 +42,32 @@ engines take its layouts, its C text around the author's, and its value from her
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import numpy as np
 
-from runvisor.policies.ctokens import Token, is_floating, parse_integer, place, tokenize
 from runvisor.policies.dtypes import check_same, has_layout, laid_out, record_of
 from runvisor.policies.errors import GuestSyntaxError, InvalidTask
-from runvisor.policies.structs import TYPEDEFS, Struct, parse_members
+from runvisor.policies.record_inputs import Records
+from runvisor.policies.record_text import ENTRY, read
+from runvisor.policies.struct_values import StructValues
+from runvisor.policies.structs import TYPEDEFS, Struct
 from runvisor.policies.values import Value
 
 LANGUAGE: Final = "c-record"
-ENTRY: Final = "on_record"
-"""The author's function."""
 PROGRAM_FILE: Final = "program.c"
 """The file name that compilers give in messages about the author's lines."""
 LAYOUT_FILE: Final = "layout.c"
 """The file name in messages about a layout that differs from the struct's text."""
 
 MAX_RECORD_BYTES: Final = 32 * 1024
+MAX_OUTPUT_BYTES: Final = 32 * 1024
+"""Of one record."""
 MAX_STATE_BYTES: Final = 64 * 1024 * 1024
-
-Records: TypeAlias = np.ndarray[Any, np.dtype[Any]]
-
-_DIRECTIVES: Final = frozenset(("define", "undef", "if", "ifdef", "ifndef", "elif", "else", "endif", "error"))
-_PRAGMAS: Final = (("unroll",), ("clang", "loop"), ("GCC", "unroll"))
-_BANNED: Final = frozenset(
-    "asm __asm __asm__ _Pragma __has_include __has_include_next __has_embed".split(" ")
-    + "__attribute __attribute__ __declspec ##".split(" ")
-)
-"""Ways to assembly, to files, or out of the section that a function belongs to; and ``##``,
-with which a macro could spell any of them."""
-_FLOATS: Final = frozenset(("float", "double", "_Float16", "_Float32", "_Float64", "__fp16", "_Complex"))
-_OPENING: Final = frozenset(("{", "(", "["))
-_CLOSING: Final = frozenset(("}", ")", "]"))
+_COUNT_BYTES: Final = 64
+"""More than what the count takes on the wire, and what lies around it and the state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +82,14 @@ class RecordProgram:
     """The author wrote ``struct record``; else it is generated."""
     is_direct: bool
     """Items of the records' dtype have the layout of ``struct record`` already."""
+    output: Struct | None = None
+    """None: the function takes none."""
+    collects: bool = False
+    """It is noted which records were selected; with outputs it always is."""
+    _values: StructValues | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_values", StructValues(self.state) if self.state else None)
 
     @property
     def state_bytes(self) -> int:
@@ -93,9 +97,31 @@ class RecordProgram:
         return self.state.size if self.state else 0
 
     @property
+    def output_bytes(self) -> int:
+        """Bytes of the output of one record, zero without one."""
+        return self.output.size if self.output else 0
+
+    @property
+    def collected_bytes(self) -> int:
+        """Bytes that are noted for each record: a mark, and its output."""
+        return 1 + self.output_bytes if self.collects else 0
+
+    @property
+    def widest_value(self) -> int:
+        """No count and state take more bytes than this on the wire."""
+        return _COUNT_BYTES + (self._values.widest_bytes if self._values else 0)
+
+    @property
+    def narrowest_value(self) -> int:
+        """And none take fewer."""
+        return self._values.narrowest_bytes if self._values else 0
+
+    @property
     def declarations(self) -> str:
         """C text to put first: integer types, the structs as incomplete types, `ENTRY`."""
-        return f"{TYPEDEFS}struct record;\nstruct state;\nstatic int {ENTRY}(struct record *r, struct state *s);\n"
+        third = ", struct output *o" if self.output else ""
+        structs = "struct record;\nstruct state;\nstruct output;\n"
+        return f"{TYPEDEFS}{structs}static int {ENTRY}(struct record *r, struct state *s{third});\n"
 
     @property
     def body(self) -> str:
@@ -105,7 +131,7 @@ class RecordProgram:
         called `PROGRAM_FILE`; those about the layout are in `LAYOUT_FILE`.
         """
         generated = "" if self.writes_record else self.record.declaration()
-        checks = self.record.assertions() + (self.state.assertions() if self.state else "")
+        checks = "".join(struct.assertions() for struct in (self.record, self.state, self.output) if struct)
         return f'{generated}#line 1 "{PROGRAM_FILE}"\n{self.source}\n#line 1 "{LAYOUT_FILE}"\n{checks}'
 
     def translation_unit(self, harness: str) -> str:
@@ -134,15 +160,8 @@ class RecordProgram:
                     "the program has no state to set", "inputs['state']", "declare struct state, or leave it out"
                 )
             return b""
-        members = {member.name: member for member in self.state.members}
-        checked: dict[str, int | list[int]] = {}
-        for name, value in fields.items():
-            member = members.get(name)
-            where = f"inputs['state'][{name!r}]"
-            if member is None:
-                raise InvalidTask(f"struct state has no field {name!r}", where, f"it has {', '.join(members)}")
-            checked[name] = _integers(value, member.count, member.type, where)
-        return self.state.encode(checked)
+        assert self._values is not None
+        return self._values.encode(fields, "inputs['state']")
 
     def value(self, selected: int, state: bytes | bytearray | memoryview) -> dict[str, Value]:
         """Return the value of an execution.
@@ -157,7 +176,7 @@ class RecordProgram:
             >>> program.value(3, program.initial_state({"low": -7}))
             {'selected': 3, 'state': {'low': -7, 'seen': [0, 0]}}
         """
-        return {"selected": selected, "state": self.state.decode(state) if self.state else {}}
+        return {"selected": selected, "state": self._values.decode(state) if self._values else {}}
 
     def copy_records(self, records: Records, target: memoryview) -> None:
         """Write the records in the program's layout.
@@ -185,42 +204,13 @@ class RecordProgram:
             whole.view(item)[...] = records.view(item)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class RecordInputs:
-    """The checked inputs of a record task."""
-
-    records: Records
-    state: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, inputs: Value) -> RecordInputs:
-        """Check a task's inputs.
-
-        Raises:
-            InvalidTask: They are not ``{"records": array}`` with an optional ``"state"``.
-        """
-        shape = "pass {'records': array} and optionally 'state'"
-        if not isinstance(inputs, Mapping) or "records" not in inputs:
-            raise InvalidTask("a record program needs records", "inputs", shape)
-        unknown = sorted(str(key) for key in inputs if key not in ("records", "state"))
-        if unknown:
-            raise InvalidTask(f"a record program takes no input {unknown[0]!r}", "inputs", shape)
-        records, state = inputs["records"], inputs.get("state")
-        if not isinstance(records, np.ndarray) or records.ndim != 1:
-            raise InvalidTask(
-                "the records are not an array of one dimension", "inputs['records']", "pass a structured numpy array"
-            )
-        if state is not None and not isinstance(state, Mapping):
-            raise InvalidTask("the state is not a mapping", "inputs['state']", "pass {field: value}")
-        return cls(records, state or {})
-
-
-def parse_program(source: str, dtype: np.dtype[Any]) -> RecordProgram:
+def parse_program(source: str, dtype: np.dtype[Any], *, collects: bool = False) -> RecordProgram:
     """Read a program against the dtype of its records.
 
     Args:
         source: The author's C text.
         dtype: The dtype of ``inputs["records"]``.
+        collects: Whether it is to be noted which records were selected.
 
     Raises:
         GuestSyntaxError: The text holds what the language does not have; ``where`` is
@@ -235,150 +225,23 @@ def parse_program(source: str, dtype: np.dtype[Any]) -> RecordProgram:
         >>> parse_program("struct record { u32 id; s64 value; }; int on_record() { return 0; }", dtype)
         Traceback (most recent call last):
         ...
-        runvisor.policies.errors.InvalidTask: field 2 of struct record is 's64 value', not the records' \
-'u64 value' (at inputs['records']); declare it so, or leave struct record out
+        runvisor.policies.errors.InvalidTask: field 'value' differs: 's64 value' at byte 8 of struct record, \
+<u8 'value' at byte 4 of the records' dtype (at inputs['records']); declare it 'u64 value' there, \
+or leave struct record out
     """
-    structs = _read(source)
+    structs = read(source)
     record = record_of(dtype)
     written = structs.get("record")
     if written is not None:
         check_same(written, record, dtype)
         record = written
-    state = structs.get("state")
+    state, output = structs.get("state"), structs.get("output")
     if record.size > MAX_RECORD_BYTES:
         raise InvalidTask(
             f"a record of {record.size} bytes is larger than {MAX_RECORD_BYTES}", "inputs['records']", "split it"
         )
-    if state is not None and state.size > MAX_STATE_BYTES:
-        raise GuestSyntaxError(f"a state of {state.size} bytes is larger than {MAX_STATE_BYTES}", "struct state")
-    return RecordProgram(source, record, state, written is not None, has_layout(dtype, record))
-
-
-def _read(source: str) -> dict[str, Struct]:
-    """Check what can be told without a compiler, and return the structs by name."""
-    tokens, constants = _without_directives(source)
-    structs: dict[str, Struct] = {}
-    item: list[Token] = []
-    depth, index, has_entry = 0, 0, False
-    while index < len(tokens):
-        token = tokens[index]
-        _check_token(source, token, inside=depth > 0)
-        words = [near.text for near in tokens[index : index + 3]]
-        if words[:2] == ["[", "["]:
-            raise GuestSyntaxError("'[[' is not part of the record language", place(source, token.offset))
-        index += 1
-        if not depth and words[0] == "struct" and words[1:] in (["record", "{"], ["state", "{"]):
-            if words[1] in structs:
-                raise GuestSyntaxError(f"struct {words[1]} is declared twice", place(source, token.offset))
-            structs[words[1]], index = parse_members(words[1], source, tokens, index + 2, constants)
-            item = []
-            continue
-        has_entry = has_entry or (not depth and words[:2] == [ENTRY, "("])
-        before = depth
-        depth += (token.text in _OPENING) - (token.text in _CLOSING)
-        if before and depth:
-            continue
-        item.append(token)
-        if token.text == ";" or (token.text == "}" and any(near.text == "(" for near in item)):
-            _check_item(source, item)
-            item = []
-    if not has_entry:
-        raise GuestSyntaxError(
-            f"the program has no function {ENTRY}",
-            "1:1",
-            f"define int {ENTRY}(struct record *r, struct state *s)",
-        )
-    return structs
-
-
-def _check_token(source: str, token: Token, *, inside: bool) -> None:
-    """Refuse what no engine, or not every engine, could compile."""
-    what = remedy = ""
-    if token.text in _BANNED:
-        what = f"{token.text!r} is not part of the record language"
-    elif token.text in _FLOATS or (token.kind == "number" and is_floating(token.text)):
-        what, remedy = "there is no floating point in the record language", "count in integers, for one in thousandths"
-    elif token.text == "static" and inside:
-        what, remedy = "a function keeps no static data in the record language", "keep it in struct state"
-    if what:
-        raise GuestSyntaxError(what, place(source, token.offset), remedy)
-
-
-def _check_item(source: str, item: list[Token]) -> None:
-    """Refuse a variable outside every function."""
-    words = [token.text for token in item]
-    is_definition = words[-1] == "}" or words[0] in ("typedef", "_Static_assert") or words == [";"]
-    is_type = words[0] in ("struct", "union", "enum") and (len(words) == 3 or words[-2:] == ["}", ";"])
-    if "=" in words or not (is_definition or is_type or "(" in words):
-        raise GuestSyntaxError(
-            "a variable outside every function is not part of the record language",
-            place(source, item[0].offset),
-            "keep it in struct state",
-        )
-
-
-def _without_directives(source: str) -> tuple[list[Token], dict[str, int]]:
-    """Return the tokens outside preprocessor lines, and the integers that are ``#define``d.
-
-    The check of directives serves clear messages and equal answers; that a compiler
-    opens no file of the host is the jail's work.
-    """
-    kept: list[Token] = []
-    constants: dict[str, int] = {}
-    directive: list[Token] | None = None
-    at_line_start = True
-    for token in tokenize(source):
-        if token.kind == "newline":
-            if directive is not None:
-                _check_directive(source, directive, constants)
-            directive, at_line_start = None, True
-            continue
-        if at_line_start and token.text == "#":
-            directive = [token]
-        elif directive is not None:
-            directive.append(token)
-        else:
-            kept.append(token)
-        at_line_start = False
-    if directive is not None:
-        _check_directive(source, directive, constants)
-    return kept, constants
-
-
-def _check_directive(source: str, tokens: list[Token], constants: dict[str, int]) -> None:
-    words = [token.text for token in tokens[1:]]
-    allowed = (
-        not words
-        or words[0] in _DIRECTIVES
-        or (words[0] == "pragma" and any(tuple(words[1 : 1 + len(known)]) == known for known in _PRAGMAS))
-    )
-    if not allowed or any(word in _BANNED for word in words):
-        name = next((word for word in words if word in _BANNED), f"#{words[0]}" if words else "#")
-        remedy = "leave it out: the integer types are there already" if name == "#include" else ""
-        raise GuestSyntaxError(f"{name} is not part of the record language", place(source, tokens[0].offset), remedy)
-    if len(words) == 3 and words[0] == "define" and (number := parse_integer(words[2])) is not None:
-        constants[words[1]] = number
-
-
-def _integers(value: object, count: int | None, kind: str, where: str) -> int | list[int]:
-    """Check a state field's first value."""
-    if count is None:
-        return _integer(value, kind, where)
-    if isinstance(value, np.ndarray) and value.ndim == 1:
-        value = value.tolist()
-    if not isinstance(value, list | tuple) or len(value) != count:
-        raise InvalidTask(f"not a list of {count} integers", where)
-    return [_integer(item, kind, f"{where}[{index}]") for index, item in enumerate(value)]
-
-
-def _integer(value: Any, kind: str, where: str) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise InvalidTask(f"{str(value)[:40]!r} is not an integer", where) from None
-    bits, low = int(kind[1:]), 0
-    if kind[0] == "s":
-        bits, low = bits - 1, -(1 << (bits - 1))
-    if not low <= number < 1 << bits:
-        raise InvalidTask(f"{number} does not fit {kind}", where, f"give {low} to {(1 << bits) - 1}")
-    return number
+    for name, struct, most in (("state", state, MAX_STATE_BYTES), ("output", output, MAX_OUTPUT_BYTES)):
+        if struct is not None and struct.size > most:
+            raise GuestSyntaxError(f"{name} of {struct.size} bytes is larger than {most}", f"struct {name}")
+    is_direct = has_layout(dtype, record)
+    return RecordProgram(source, record, state, written is not None, is_direct, output, collects or output is not None)

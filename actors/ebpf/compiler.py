@@ -39,6 +39,10 @@ class Artifact:
     """The most instructions from one pass of the loop gate to the next."""
     record_bytes: int
     state_bytes: int
+    output_bytes: int = 0
+    """Of one record's output."""
+    collects: bool = False
+    """The program marks which records it selects."""
 
 
 class Compiler:
@@ -92,8 +96,10 @@ class Compiler:
         """
         main = main_text(program, loop, BODY_PATH)
         code = self.instructions(main, program.body, timeout_s, on_started)[FUNCTION]
-        cost = scan(code, loop, max_instructions=max_instructions)
-        return Artifact(code, cost, program.record.size, program.state_bytes)
+        maps = 3 if program.collects else 2
+        cost = scan(code, loop, max_instructions=max_instructions, maps=maps)
+        layout = program.record.size, program.state_bytes, program.output_bytes, program.collects
+        return Artifact(code, cost, *layout)
 
     def instructions(
         self,

@@ -4,9 +4,10 @@ The process keeps CAP_BPF (and CAP_PERFMON in the tier that may do without Spect
 hardening), nothing else. It serves one principal, one execution at a time.
 
 A loaded program is code: nothing can change it. All that an execution can leave behind
-lies in its two maps, and both are set before the next one: the state whole, by one
-system call here, the records by the pool's end, which maps them. So a program stays
-loaded for its principal; loading it anew would cost 0.3 to 0.7 ms per execution.
+lies in its maps, and all are set before the next one: the state whole, by one system
+call here, the records and what was collected by the pool's end, which maps them. So a
+program stays loaded for its principal; loading it anew would cost 0.3 to 0.7 ms per
+execution.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any, Final
 
 from runvisor.actors.channel.frames import MAX_FRAME_BYTES, FrameBuffer, FrameSocket, Message
 from runvisor.actors.ebpf import bpf
-from runvisor.actors.ebpf.agreement import RECORDS_MAP, STATE_MAP, block_records
+from runvisor.actors.ebpf.agreement import COLLECTED_MAP, RECORDS_MAP, STATE_MAP, block_records
 from runvisor.actors.ebpf.relocation import relocate
 
 _RUN_BUDGET: Final = 4_000_000
@@ -30,7 +31,7 @@ _READ_BYTES: Final = 1 << 16
 
 
 class Program:
-    """One loaded program with its own two maps.
+    """One loaded program with its own maps.
 
     Args:
         request: The host's ``load`` message.
@@ -42,17 +43,25 @@ class Program:
     """
 
     def __init__(self, request: Message, kernel_functions: Mapping[int, int]) -> None:
-        self._block = block_records(request["record_bytes"])
+        self._block = block_records(request["record_bytes"], request["output_bytes"])
         self._chunk = max(1, min(self._block, _RUN_BUDGET // request["cost"]))
         self._has_state = request["state_bytes"] > 0
         state_bytes = max(1, request["state_bytes"])
         value_bytes = self._block * request["record_bytes"]
         with contextlib.ExitStack() as undo:
-            self.records = bpf.create_array(value_bytes, request["blocks"], mappable=True, name=b"rv_records")
-            undo.callback(os.close, self.records)
+            records = bpf.create_array(value_bytes, request["blocks"], mappable=True, name=b"rv_records")
+            undo.callback(os.close, records)
             state = bpf.create_array(state_bytes, name=b"rv_state")
             undo.callback(os.close, state)
-            maps = {RECORDS_MAP: self.records, STATE_MAP: state}
+            maps = {RECORDS_MAP: records, STATE_MAP: state}
+            self.shared = [records]
+            """Descriptors of the maps that the pool's end maps too."""
+            if request["collects"]:
+                block_bytes = self._block * (1 + request["output_bytes"])
+                collected = bpf.create_array(block_bytes, request["blocks"], mappable=True, name=b"rv_collected")
+                undo.callback(os.close, collected)
+                maps[COLLECTED_MAP] = collected
+                self.shared.append(collected)
             program = bpf.load_socket_filter(relocate(request["instructions"], maps, kernel_functions))
             undo.callback(os.close, program)
             self._run = bpf.TestRun(program)
@@ -112,7 +121,7 @@ def serve(channel: FrameSocket, prepared: dict[int, int]) -> None:
                 channel.send(answer)
             else:
                 programs[number] = loaded
-                channel.send(answer, (loaded.records,))
+                channel.send(answer, loaded.shared)
         else:
             programs.pop(number).close()
 

@@ -149,16 +149,16 @@ class Executor:
         self._channel.settimeout(max(_SHORTEST_S, deadline - time.monotonic() + _GRACE_S))
         self._channel.send({"op": "load", "program": number, **work.load_message()})
         self._loading = True
-        answer, fds = self._channel.receive_with_fds(1)
+        answer, fds = self._channel.receive_with_fds(work.shared_maps)
         self._loading = False
         self._channel.settimeout(None)
         if answer is None:
             raise ProtocolError("it ended within a task", "ebpf")
-        if answer.get("op") != "loaded" or len(fds) != 1:
+        if answer.get("op") != "loaded" or len(fds) != work.shared_maps:
             for fd in fds:
                 os.close(fd)
             return None, answer
-        loaded = work.loaded(number, fds[0])
+        loaded = work.loaded(number, fds)
         self._loaded.add(work.artifact, loaded)
         return loaded, answer
 

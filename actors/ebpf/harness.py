@@ -18,6 +18,7 @@ from typing import Final
 
 from runvisor.actors.ebpf.agreement import (
     BLOCK_WORD,
+    COLLECTED_MAP,
     END_WORD,
     FUNCTION,
     NEXT_WORD,
@@ -27,7 +28,8 @@ from runvisor.actors.ebpf.agreement import (
 )
 from runvisor.policies.bytecode import Loop
 from runvisor.policies.ctokens import tokenize
-from runvisor.policies.records import ENTRY, RecordProgram
+from runvisor.policies.record_text import ENTRY
+from runvisor.policies.records import RecordProgram
 
 _INLINE_ALL: Final = """\
 #pragma clang attribute push(__attribute__((internal_linkage)), apply_to = function)
@@ -50,6 +52,11 @@ _MAPS: Final = """\
     if (!records)
         return 0;
 """
+_COLLECTED_MAP: Final = """\
+    u8 *marks = rv_lookup(rv_map(1, {collected_map}), &block);
+    if (!marks)
+        return 0;
+"""
 _RECORD: Final = """\
         {{
             u64 at = first + {copy};
@@ -57,10 +64,13 @@ _RECORD: Final = """\
             if (at >= end || at >= {block_records})
                 break;
             asm volatile("" : "+r"(at));
-            if ({entry}((struct record *)(records + at * {record_bytes}), state))
-                selected++;
+            if ({entry}((struct record *)(records + at * {record_bytes}), state{output})) {{
+                selected++;{mark}
+            }}
         }}
 """
+_OUTPUT: Final = ", (struct output *)(marks + {block_records} + at * {output_bytes})"
+_MARK: Final = "\n                marks[at] = 1;"
 _MAY_GOTO: Final = """\
 int {function}(struct __sk_buff *skb)
 {{
@@ -143,12 +153,19 @@ def main_text(program: RecordProgram, loop: Loop, body_path: str) -> str:
         body_path: Where the body will lie.
     """
     per_turn = records_per_turn(program.source)
+    per_block = block_records(program.record.size, program.output_bytes)
     record = _RECORD.format(
-        entry=ENTRY, block_records=block_records(program.record.size), record_bytes=program.record.size, copy="{copy}"
+        entry=ENTRY,
+        block_records=per_block,
+        record_bytes=program.record.size,
+        copy="{copy}",
+        output=_OUTPUT.format(block_records=per_block, output_bytes=program.output_bytes) if program.output else "",
+        mark=_MARK if program.collects else "",
     )
+    maps = _MAPS + (_COLLECTED_MAP.format(collected_map=COLLECTED_MAP) if program.collects else "")
     harness = (_MAY_GOTO if loop == "may_goto" else _ITERATOR).format(
         function=FUNCTION,
-        maps=_MAPS.format(records_map=RECORDS_MAP, state_map=STATE_MAP, end=END_WORD, block=BLOCK_WORD),
+        maps=maps.format(records_map=RECORDS_MAP, state_map=STATE_MAP, end=END_WORD, block=BLOCK_WORD),
         next=NEXT_WORD,
         per_turn=per_turn,
         turn="".join(record.replace("{copy}", str(copy)) for copy in range(per_turn)),

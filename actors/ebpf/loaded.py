@@ -5,13 +5,16 @@ from __future__ import annotations
 import mmap
 import os
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Final
 
 from runvisor.actors.ebpf.agreement import BLOCK_BYTES, block_records, blocks_for
+from runvisor.actors.ebpf.collected import CollectedMap
 from runvisor.actors.ebpf.compiler import Artifact
 from runvisor.policies.permissions import MiB
-from runvisor.policies.records import RecordProgram, Records
+from runvisor.policies.record_answers import Answer
+from runvisor.policies.record_inputs import Records
+from runvisor.policies.records import RecordProgram
 
 _MOST_BLOCKS: Final = 64
 """Blocks of one records map; longer inputs go through it in parts."""
@@ -19,9 +22,9 @@ _MOST_PROGRAMS: Final = 32
 _MOST_BYTES: Final = 128 * MiB
 
 
-def wanted_blocks(records: int, record_bytes: int) -> int:
+def wanted_blocks(records: int, record_bytes: int, output_bytes: int = 0) -> int:
     """Return the size of the records map for so many records: a power of two, up to a bound."""
-    return min(_MOST_BLOCKS, 1 << (blocks_for(records, record_bytes) - 1).bit_length())
+    return min(_MOST_BLOCKS, 1 << (blocks_for(records, record_bytes, output_bytes) - 1).bit_length())
 
 
 class LoadedProgram:
@@ -52,33 +55,49 @@ class LoadedProgram:
 
 
 class LoadedRecords(LoadedProgram):
-    """A loaded record program and its records map.
+    """A loaded record program, its records map and, if it collects, the map for that.
 
     Args:
         number: What the executor calls it.
         artifact: What it was loaded from.
-        blocks: Size of the records map.
-        records_fd: The map's descriptor; taken over.
+        blocks: Size of the maps.
+        fds: Their descriptors; taken over.
     """
 
-    def __init__(self, number: int, artifact: Artifact, blocks: int, records_fd: int) -> None:
-        self.capacity = blocks * block_records(artifact.record_bytes)
+    def __init__(self, number: int, artifact: Artifact, blocks: int, fds: Sequence[int]) -> None:
+        self.capacity = blocks * block_records(artifact.record_bytes, artifact.output_bytes)
         """Records that fit in the map at once."""
-        super().__init__(number, blocks, self.capacity * artifact.record_bytes, records_fd, artifact.state_bytes)
+        records_fd, *collected_fds = fds
         self._written = 0
+        more_bytes = artifact.state_bytes + CollectedMap.bytes_for(artifact, blocks)
+        self._collected = CollectedMap(artifact, blocks, collected_fds[0]) if collected_fds else None
+        super().__init__(number, blocks, self.capacity * artifact.record_bytes, records_fd, more_bytes)
 
     @staticmethod
     def bytes_for(artifact: Artifact, blocks: int) -> int:
         """Return what the maps of a program take."""
-        return blocks * BLOCK_BYTES + artifact.state_bytes
+        return blocks * BLOCK_BYTES + artifact.state_bytes + CollectedMap.bytes_for(artifact, blocks)
 
     def write(self, program: RecordProgram, records: Records) -> None:
-        """Put records at the front of the map, and zeros over what the last execution left behind them."""
+        """Put records at the front of the map, and zeros over all else that the last run left."""
         size = len(records) * program.record.size
         program.copy_records(records, self.view)
         if self._written > size:
             self.view[size : self._written] = bytes(self._written - size)
         self._written = size
+        if self._collected is not None:
+            self._collected.expect(len(records))
+
+    def collect(self, answer: Answer, first: int) -> None:
+        """Hand over what the program collected of the records that were written last, the first of this index."""
+        if self._collected is not None:
+            self._collected.hand_over(answer, first)
+
+    def close(self) -> None:
+        """Unmap the maps."""
+        super().close()
+        if self._collected is not None:
+            self._collected.close()
 
 
 class LoadedPrograms:

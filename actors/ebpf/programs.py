@@ -14,9 +14,6 @@ from runvisor.policies.trust import Trust
 
 _KEPT: Final = 512
 _KEPT_CHARACTERS: Final = 4 * 1024 * 1024
-_WIDEST_INTEGER: Final = 9
-_WIDEST_FRAME: Final = 32
-"""More than what msgpack writes around the fields of a map, a name or a list."""
 
 
 class Known:
@@ -25,16 +22,10 @@ class Known:
     def __init__(self, program: RecordProgram) -> None:
         self.program = program
         self.artifacts: dict[Trust, Artifact] = {}
-        members = program.state.members if program.state else ()
-        fields = sum(_WIDEST_FRAME + len(member.name) + _WIDEST_INTEGER * (member.count or 1) for member in members)
-        self.widest_value = 2 * _WIDEST_FRAME + fields
-        """No value of the program takes more bytes than this on the wire."""
-        self.narrowest_value = sum(member.count or 1 for member in members)
-        """And none takes fewer: an integer takes a byte."""
 
 
 class Programs:
-    """The programs that came lately, by source and record layout. Safe to use from many threads.
+    """The programs that came lately, by source, record layout and whether they collect. Safe to use from many threads.
 
     It lives as long as one runtime, and so with one bcc and one kernel. An artifact
     depends on nothing but its key, so principals may share it: whoever holds the same
@@ -50,26 +41,26 @@ class Programs:
         self._kept_characters = kept_characters
         self._characters = 0
         self._lock = threading.Lock()
-        self._known: OrderedDict[tuple[str, np.dtype[Any]], Known] = OrderedDict()
+        self._known: OrderedDict[tuple[str, np.dtype[Any], bool], Known] = OrderedDict()
 
-    def find(self, source: str, dtype: np.dtype[Any]) -> Known:
+    def find(self, source: str, dtype: np.dtype[Any], *, collects: bool = False) -> Known:
         """Return what is known of a program, parsing it if it is new.
 
         Raises:
             GuestSyntaxError: See `parse_program`.
             InvalidTask: See `parse_program`.
         """
-        key = (source, dtype)
+        key = (source, dtype, collects)
         with self._lock:
             known = self._known.get(key)
             if known is not None:
                 self._known.move_to_end(key)
                 return known
-        made = Known(parse_program(source, dtype))
+        made = Known(parse_program(source, dtype, collects=collects))
         with self._lock:
             known = self._known.setdefault(key, made)
             self._characters += len(source) if known is made else 0
             while self._known and (len(self._known) > self._kept or self._characters > self._kept_characters):
-                (oldest, _), _ = self._known.popitem(last=False)
+                (oldest, *_), _ = self._known.popitem(last=False)
                 self._characters -= len(oldest)
         return known

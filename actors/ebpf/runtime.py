@@ -25,18 +25,19 @@ from runvisor.policies.errors import (
     InvalidTask,
     LimitExceeded,
     MemoryLimitExceeded,
-    OutputLimitExceeded,
     PolicyError,
     RunvisorError,
     SpawnFailed,
     TimeLimitExceeded,
     WorkerCrashed,
 )
-from runvisor.policies.records import LANGUAGE, RecordInputs, RecordProgram
+from runvisor.policies.record_answers import Answer, check_task
+from runvisor.policies.record_inputs import RecordInputs
+from runvisor.policies.records import LANGUAGE
 from runvisor.policies.result import Isolation, Result, StartKind, Usage
 from runvisor.policies.task import Task
 from runvisor.policies.trust import Grant, Trust
-from runvisor.policies.values import Value, pack
+from runvisor.policies.values import Value
 
 VARIANT: Final = "record"
 Tier = Literal["bpf", "bpf+perfmon"]
@@ -117,25 +118,26 @@ class EbpfRuntime:
         """
         if variant != VARIANT or task.language != LANGUAGE:
             raise InvalidTask(f"ebpf/{variant} does not run {task.language}", "language", f"use {LANGUAGE}")
-        inputs = RecordInputs.of(task.inputs)
         tier: Tier = "bpf" if grant.trust is Trust.UNTRUSTED else "bpf+perfmon"
         run = _Run(grant, watch)
         value: Value = None
         error: RunvisorError | None = None
+        bytes_in = len(task.code)
         try:
+            inputs = RecordInputs.of(task.inputs, task.source)
+            bytes_in += inputs.records.nbytes
             if watch.cancellation.cancelled:
                 raise called_off()
-            known = self._programs.find(task.source, inputs.records.dtype)
+            known = self._programs.find(task.source, inputs.records.dtype, collects=inputs.collects)
             program = known.program
             state = program.initial_state(inputs.state) if inputs.state else b""
-            _check_memory(program, inputs, grant)
-            _check_output(known.narrowest_value, grant)
+            limits = grant.permissions
+            check_task(program, inputs, limits.memory_bytes, limits.output_bytes)
+            collected = Answer(program, inputs, limits.output_bytes)
             artifact = self._artifact(known, self._loops[tier], run)
-            answer = self._answer(RecordWork(artifact, program, inputs.records, state), tier, run)
-            value = _value(answer, program, grant)
-            if known.widest_value > grant.permissions.output_bytes:
-                _check_output(len(pack(value)), grant)
-            run.bytes_out = _COUNT_BYTES + program.state_bytes
+            answer = self._answer(RecordWork(artifact, program, inputs.records, state, collected), tier, run)
+            value, collected_bytes = _value(answer, collected, grant)
+            run.bytes_out = _COUNT_BYTES + program.state_bytes + collected_bytes
             if watch.cancellation.cancelled:
                 raise called_off()
         except (GuestError, LimitExceeded, PolicyError) as caught:
@@ -149,7 +151,7 @@ class EbpfRuntime:
                 wall_s=wall_s,
                 queue_s=run.queue_s,
                 cpu_s=run.cpu_s,
-                bytes_in=len(task.code) + inputs.records.nbytes,
+                bytes_in=bytes_in,
                 bytes_out=run.bytes_out,
                 start_kind=run.start_kind,
             ),
@@ -300,40 +302,17 @@ class _Run:
             self.cpu_s = answer["cpu_s"]
 
 
-def _check_memory(program: RecordProgram, inputs: RecordInputs, grant: Grant) -> None:
-    """Refuse records and state beyond the limit before anything is allocated for them."""
-    needed = len(inputs.records) * program.record.size + program.state_bytes
-    limit = grant.permissions.memory_bytes
-    if needed > limit:
-        raise MemoryLimitExceeded(
-            f"the records and the state take {needed} bytes, more than {limit}",
-            "memory_bytes",
-            "raise memory_bytes, or send the records in parts",
-        )
-
-
-def _check_output(size: int, grant: Grant) -> None:
-    """Refuse a value beyond the limit."""
-    limit = grant.permissions.output_bytes
-    if size > limit:
-        raise OutputLimitExceeded(
-            f"the state takes {size} bytes or more as a value, more than {limit}",
-            "output_bytes",
-            "raise output_bytes, or keep less state",
-        )
-
-
 def _late(grant: Grant) -> TimeLimitExceeded:
     return TimeLimitExceeded(
         f"the task ran longer than {grant.permissions.timeout_s} s", "timeout_s", "raise timeout_s, or do less"
     )
 
 
-def _value(answer: Message, program: RecordProgram, grant: Grant) -> Value:
-    """Return the value that an executor's answer holds, or raise for what it says."""
+def _value(answer: Message, collected: Answer, grant: Grant) -> tuple[Value, int]:
+    """Return the value that an executor's answer holds and the bytes collected, or raise for what it says."""
     kind = answer.get("op")
     if kind == "done":
-        return program.value(int(answer["selected"]), answer["state"])
+        return collected.value(answer.get("selected"), answer.get("state"))
     if kind == "refused":
         raise verifier_error(str(answer["log"]))
     if kind in ("late", "silent"):

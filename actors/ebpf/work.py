@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from runvisor.actors.channel.frames import Message
 from runvisor.actors.ebpf.compiler import Artifact
 from runvisor.actors.ebpf.loaded import LoadedProgram, LoadedRecords, wanted_blocks
-from runvisor.policies.records import RecordProgram, Records
+from runvisor.policies.record_answers import Answer
+from runvisor.policies.record_inputs import Records
+from runvisor.policies.records import RecordProgram
 
 Ask: TypeAlias = Callable[[Message], Message]
 """Sends a ``run`` message for the loaded program, with the time that is left; returns the executor's answer."""
@@ -44,8 +46,13 @@ class Work(Protocol):
         """Return what the executor's end of this kind needs to load it."""
         ...
 
-    def loaded(self, number: int, fd: int) -> LoadedProgram:
-        """Map what the executor has loaded; takes the descriptor over."""
+    @property
+    def shared_maps(self) -> int:
+        """How many maps the executor shares."""
+        ...
+
+    def loaded(self, number: int, fds: Sequence[int]) -> LoadedProgram:
+        """Map what the executor has loaded; takes the descriptors over."""
         ...
 
     def run(self, loaded: LoadedProgram, ask: Ask) -> Message:
@@ -61,15 +68,20 @@ class RecordWork:
         program: Its layouts.
         records: Its input.
         state: Its first state, empty for zeros.
+        collected: Takes what the program collects, if it does.
     """
 
-    def __init__(self, artifact: Artifact, program: RecordProgram, records: Records, state: bytes) -> None:
+    def __init__(
+        self, artifact: Artifact, program: RecordProgram, records: Records, state: bytes, collected: Answer
+    ) -> None:
         self.artifact = artifact
-        self.room = wanted_blocks(len(records), artifact.record_bytes)
+        self.room = wanted_blocks(len(records), artifact.record_bytes, artifact.output_bytes)
+        self.shared_maps = 2 if artifact.collects else 1
         self.instructions = len(records) * artifact.cost
         self._program = program
         self._records = records
         self._state = state
+        self._collected = collected
 
     @property
     def needed_bytes(self) -> int:
@@ -84,12 +96,14 @@ class RecordWork:
             "cost": self.artifact.cost,
             "record_bytes": self.artifact.record_bytes,
             "state_bytes": self.artifact.state_bytes,
+            "output_bytes": self.artifact.output_bytes,
+            "collects": self.artifact.collects,
             "blocks": self.room,
         }
 
-    def loaded(self, number: int, fd: int) -> LoadedRecords:
+    def loaded(self, number: int, fds: Sequence[int]) -> LoadedRecords:
         """See `Work`."""
-        return LoadedRecords(number, self.artifact, self.room, fd)
+        return LoadedRecords(number, self.artifact, self.room, fds)
 
     def run(self, loaded: LoadedProgram, ask: Ask) -> Message:
         """See `Work`: records that do not fit at once go through the map in parts."""
@@ -110,6 +124,7 @@ class RecordWork:
             )
             if answer.get("op") != "done":
                 return answer
+            loaded.collect(self._collected, first)
             selected += int(answer["selected"])
             cpu_s += float(answer["cpu_s"])
         return {**answer, "selected": selected, "cpu_s": cpu_s}

@@ -9,7 +9,8 @@ from runvisor.policies.permissions import KiB, MiB
 OPEN: Final = "rv_open"
 """Export: takes bytes, grows the memory by them, returns their address, or 0 for want of memory."""
 CHUNK: Final = "rv_chunk"
-"""Export: takes the addresses of records and state and a count, returns how many were selected."""
+"""Export: takes the addresses of records and state and a count, and of a program that collects also those of
+marks and outputs; returns how many were selected."""
 WINDOW_BYTES: Final = 1 * MiB
 """Records that pass at once: few calls, and still in the cache between the two copies."""
 MIN_STATE_BYTES: Final = 64

@@ -12,8 +12,8 @@ code holds no GIL). Requests and replies are maps; a reply carries its request's
 - ``run`` (key, entry, arguments, timeout_s, memory_bytes; output_bytes, stdin, environment, is_command for
   modules that use WASI; fuel where instructions are counted) -> ``results``, ``value`` of a command, or
   ``has_left``; ``cpu_s``, and ``stdout``, ``stderr``, ``memory_bytes``, ``instructions`` where they apply
-- ``records`` (key, count, is_last; on the first of a run also record_bytes, state, timeout_s, memory_bytes)
-  -> ``selected``, and on the last ``state`` and ``cpu_s``
+- ``records`` (key, count, is_last; on the first of a run also record_bytes, state, collects, output_bytes,
+  timeout_s, memory_bytes) -> ``selected``, and on the last ``state`` and ``cpu_s``
 - ``forget`` (key, profile)
 - whatever `runvisor.actors.wasm.operations` adds
 

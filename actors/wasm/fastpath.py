@@ -103,6 +103,31 @@ class Memory:
             raise OutOfBounds
         ctypes.memmove(self._data + at, source, size)
 
+    def copy_out(self, at: int, target: int, size: int) -> None:
+        """Copy to an address of this process.
+
+        Args:
+            at: Where from.
+            target: Address of at least ``size`` writable bytes that the caller keeps alive.
+            size: Bytes.
+
+        Raises:
+            OutOfBounds: The place is not all inside the memory.
+        """
+        if at < 0 or size < 0 or at + size > self.size:
+            raise OutOfBounds
+        ctypes.memmove(target, self._data + at, size)
+
+    def zero(self, at: int, size: int) -> None:
+        """Set bytes to zero.
+
+        Raises:
+            OutOfBounds: The place is not all inside the memory.
+        """
+        if at < 0 or size < 0 or at + size > self.size:
+            raise OutOfBounds
+        ctypes.memset(self._data + at, 0, size)
+
 
 class Frame:
     """Memory that C writes its answers to; one for each thread, used by one store at a time."""

@@ -144,7 +144,7 @@ class Lane:
         return reply
 
     def window(self) -> mmap.mmap:
-        """Return the memory that the engine reads records from; only ever written to here."""
+        """Return the memory that records go through to the engine, and what it collects back; hostile when read."""
         if self._window is None:
             self._window = mmap.mmap(self._window_fd, WINDOW_BYTES)
         return self._window

@@ -24,13 +24,16 @@ from runvisor.actors.wasm.links import EngineLink
 from runvisor.actors.wasm.replies import guest_error
 from runvisor.policies import errors
 from runvisor.policies.permissions import KiB, MiB, Permissions
-from runvisor.policies.records import ENTRY, LANGUAGE, RecordInputs, RecordProgram, parse_program
-from runvisor.policies.values import pack
+from runvisor.policies.record_answers import Answer
+from runvisor.policies.record_inputs import RecordInputs
+from runvisor.policies.record_text import ENTRY
+from runvisor.policies.records import LANGUAGE, RecordProgram, parse_program
 
 PROFILE: Final = "record"
 _KEPT_PROGRAMS: Final = 256
 _KEPT_SOURCE_CHARACTERS: Final = 64 * KiB
 _PAGE: Final = 64 * KiB
+_COUNT_BYTES: Final = 4
 _HARNESS: Final = f"""\
 u64 {OPEN}(u64 bytes);
 u64 {CHUNK}(u64 records, u64 state, u64 count);
@@ -40,6 +43,7 @@ u64 {OPEN}(u64 bytes)
     return before == ~(u64)0 ? 0 : before * {_PAGE};
 }}
 """
+_COLLECTING_HARNESS: Final = _HARNESS.replace("u64 count);", "u64 count, u64 marks, u64 outputs);")
 _LOOP: Final = f"""
 u64 {CHUNK}(u64 records, u64 state, u64 count)
 {{
@@ -51,13 +55,33 @@ u64 {CHUNK}(u64 records, u64 state, u64 count)
 """
 
 
+_COLLECTING_LOOP: Final = f"""
+u64 {CHUNK}(u64 records, u64 state, u64 count, u64 marks, u64 outputs)
+{{
+    u64 selected = 0;
+    for (u64 index = 0; index < count; index++)
+        if ({ENTRY}((struct record *)(records + index * RECORD_BYTES), (struct state *)stateOUTPUT)) {{
+            selected++;
+            ((u8 *)marks)[index] = 1;
+        }}
+    return selected;
+}}
+"""
+_OUTPUT: Final = ", (struct output *)(outputs + index * OUTPUT_BYTES)"
+
+
 def translation_unit(program: RecordProgram) -> str:
     """Return the C text to compile for a program."""
-    return program.translation_unit(_HARNESS + _LOOP.replace("RECORD_BYTES", str(program.record.size)))
+    harness = _COLLECTING_HARNESS + _COLLECTING_LOOP if program.collects else _HARNESS + _LOOP
+    harness = harness.replace("OUTPUT)", f"{_OUTPUT})" if program.output else ")")
+    sizes = {"RECORD_BYTES": program.record.size, "OUTPUT_BYTES": program.output_bytes}
+    for name, size in sizes.items():
+        harness = harness.replace(name, str(size))
+    return program.translation_unit(harness)
 
 
 class RecordPrograms:
-    """Record programs that were parsed before, by their text and the dtype of their records.
+    """Record programs that were parsed before, by text, dtype of the records and whether they collect.
 
     Args:
         compilers: What compiles them.
@@ -66,22 +90,22 @@ class RecordPrograms:
     def __init__(self, compilers: Compilers) -> None:
         self._compilers = compilers
         self._lock = threading.Lock()
-        self._parsed: OrderedDict[tuple[str, Any], tuple[RecordProgram, str]] = OrderedDict()
+        self._parsed: OrderedDict[tuple[str, Any, bool], tuple[RecordProgram, str]] = OrderedDict()
 
-    def parse(self, source: str, dtype: Any) -> tuple[RecordProgram, str]:
+    def parse(self, source: str, dtype: Any, *, collects: bool = False) -> tuple[RecordProgram, str]:
         """Return a program and the C text to compile for it.
 
         Raises:
             GuestSyntaxError: The text holds what the language does not have.
             InvalidTask: The dtype cannot be a record, or is not the one the author wrote.
         """
-        key = (source, dtype)
+        key = (source, dtype, collects)
         with self._lock:
             found = self._parsed.get(key)
             if found is not None:
                 self._parsed.move_to_end(key)
                 return found
-        program = parse_program(source, dtype)
+        program = parse_program(source, dtype, collects=collects)
         found = program, translation_unit(program)
         if len(source) <= _KEPT_SOURCE_CHARACTERS:
             with self._lock:
@@ -135,7 +159,8 @@ class RecordRun:
     @property
     def memory_bytes(self) -> int:
         """What one instance may take: its own, beside the records and the state that the grant counts."""
-        return self.program.state_bytes + MIN_STATE_BYTES + WINDOW_BYTES + HARNESS_BYTES
+        windows = WINDOW_BYTES * (2 if self.program.collects else 1)
+        return self.program.state_bytes + MIN_STATE_BYTES + windows + HARNESS_BYTES
 
     def __call__(self, link: EngineLink, lane: Lane) -> Outcome:
         """Compile it if the engine does not have it, and pass all records through it."""
@@ -154,7 +179,8 @@ class RecordRun:
     def _run(self, link: EngineLink, lane: Lane, state: bytes, was_cold: bool) -> Outcome | None:
         """Pass all records through one instance; None if the engine has forgotten the program."""
         records = self.inputs.records
-        per_window = WINDOW_BYTES // self.program.record.size
+        answer = Answer(self.program, self.inputs, self.permissions.output_bytes)
+        per_window = WINDOW_BYTES // max(self.program.record.size, self.program.collected_bytes)
         if not self._has_started:
             self._has_started = True
             self.on_started()
@@ -176,6 +202,8 @@ class RecordRun:
                 request |= {
                     "record_bytes": self.program.record.size,
                     "state": state,
+                    "collects": self.program.collects,
+                    "output_bytes": self.program.output_bytes,
                     "timeout_s": self.permissions.timeout_s,
                     "memory_bytes": self.memory_bytes,
                 }
@@ -193,25 +221,25 @@ class RecordRun:
                     error = self._late(len(records) - done)
                 return Outcome(error=error, wall_s=time.monotonic() - began, was_cold=was_cold)
             selected += of_type(reply, "selected", int)
+            if self.program.collects and len(part):
+                self._collect(answer, done, len(part), lane)
             done += len(part)
             if request["is_last"]:
-                return self._read(selected, reply, time.monotonic() - began, was_cold)
+                return self._read(answer, selected, reply, time.monotonic() - began, was_cold)
 
-    def _read(self, selected: int, reply: Message, wall_s: float, was_cold: bool) -> Outcome:
-        state = of_type(reply, "state", bytes)
-        if len(state) != self.program.state_bytes or not 0 <= selected <= len(self.inputs.records):
-            raise errors.ProtocolError("the engine counts what cannot be")
-        value = self.program.value(selected, state)
-        size = len(pack(value))
-        outcome = Outcome(value_bytes=size, wall_s=wall_s, cpu_s=of_type(reply, "cpu_s", float), was_cold=was_cold)
-        if size > self.permissions.output_bytes:
-            error = errors.OutputLimitExceeded(
-                f"the state takes {size} bytes as a value, more than {self.permissions.output_bytes}",
-                "output_bytes",
-                "raise output_bytes, or keep less state",
-            )
+    def _collect(self, answer: Answer, first: int, count: int, lane: Lane) -> None:
+        """Take what the engine left in the window, by sizes that are known here."""
+        outputs = count * self.program.output_bytes
+        with memoryview(lane.window()) as window:
+            answer.take(first, window[outputs : outputs + count], window[:outputs])
+
+    def _read(self, answer: Answer, selected: int, reply: Message, wall_s: float, was_cold: bool) -> Outcome:
+        outcome = Outcome(wall_s=wall_s, cpu_s=of_type(reply, "cpu_s", float), was_cold=was_cold)
+        try:
+            value, size = answer.value(selected, reply.get("state"))
+        except errors.OutputLimitExceeded as error:
             return replace(outcome, error=error)
-        return replace(outcome, value=value)
+        return replace(outcome, value=value, value_bytes=_COUNT_BYTES + self.program.state_bytes + size)
 
     def _late(self, records_left: int) -> errors.TimeLimitExceeded:
         return errors.TimeLimitExceeded(
@@ -219,19 +247,4 @@ class RecordRun:
             "timeout_s",
             "raise timeout_s, or do less",
             {"records_left": records_left},
-        )
-
-
-def check_memory(program: RecordProgram, inputs: RecordInputs, memory_bytes: int) -> None:
-    """Refuse records and state beyond the limit, as the kernel's variant does.
-
-    Raises:
-        MemoryLimitExceeded: They are larger than ``memory_bytes``.
-    """
-    needed = len(inputs.records) * program.record.size + program.state_bytes
-    if needed > memory_bytes:
-        raise errors.MemoryLimitExceeded(
-            f"the records and the state take {needed} bytes, more than {memory_bytes}",
-            "memory_bytes",
-            "raise memory_bytes, or send the records in parts",
         )

@@ -24,11 +24,13 @@ from runvisor.actors.wasm.gate import Gate
 from runvisor.actors.wasm.javascript import work as javascript
 from runvisor.actors.wasm.library import Api, api_for, untested
 from runvisor.actors.wasm.principals import Errand, Principals
-from runvisor.actors.wasm.record import RecordPrograms, RecordRun, check_memory
+from runvisor.actors.wasm.record import RecordPrograms, RecordRun
 from runvisor.actors.wasm.user_cache import cache_folder
 from runvisor.actors.wasm.wasi.guard import Denial
 from runvisor.policies.errors import DiskLimitExceeded, GuestError, InvalidTask, LimitExceeded
-from runvisor.policies.records import LANGUAGE, RecordInputs
+from runvisor.policies.record_answers import check_task
+from runvisor.policies.record_inputs import RecordInputs
+from runvisor.policies.records import LANGUAGE
 from runvisor.policies.result import Isolation, Result, Usage
 from runvisor.policies.task import Task
 from runvisor.policies.trust import Grant
@@ -203,10 +205,10 @@ class WasmRuntime:
         return outcome, len(task.code) + run.input_bytes
 
     def _run_records(self, task: Task, grant: Grant, on_started: Callable[[], None]) -> tuple[Outcome, int]:
-        inputs = RecordInputs.of(task.inputs)
-        program, unit = self._programs.parse(task.source, inputs.records.dtype)
+        inputs = RecordInputs.of(task.inputs, task.source)
+        program, unit = self._programs.parse(task.source, inputs.records.dtype, collects=inputs.collects)
         program.initial_state(inputs.state)  # refuses what does not fit before anything is compiled
-        check_memory(program, inputs, grant.permissions.memory_bytes)
+        check_task(program, inputs, grant.permissions.memory_bytes, grant.permissions.output_bytes)
         module, was_compiled = self._programs.compile(unit)
         run = RecordRun(program, module, inputs, grant.permissions, on_started)
         outcome = on_engine(self._engines, grant.principal, run.memory_bytes, run)

@@ -1,4 +1,8 @@
-"""Record programs in an engine process: chunks of records through one instance that keeps the state."""
+"""Record programs in an engine process: chunks of records through one instance that keeps the state.
+
+Of a program that collects, the marks and the outputs of a chunk are zeroed in the
+instance before it runs and copied to the window behind it, outputs first.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ _SLOT: Final = struct.Struct("<Q8x")
 
 
 class Window:
-    """The engine's end of a lane's shared memory: the host writes records, the engine copies them out."""
+    """The engine's end of a lane's shared memory: records come in by it, what is collected goes out."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -62,8 +66,10 @@ class RecordSession:
         self._timeout_s: float = message["timeout_s"]
         self._record_bytes: int = message["record_bytes"]
         self._state: bytes = message["state"]
+        self._collects: bool = message["collects"]
+        self._output_bytes: int = message["output_bytes"]
         self._state_at = 0
-        self._records_at = 0
+        self._records_at = self._collected_at = 0
         store.limit(min(message["memory_bytes"], MAX_MEMORY_BYTES), TABLE_ELEMENTS, TABLES)
         deadlines.begin(store.token, self._timeout_s)
 
@@ -78,7 +84,7 @@ class RecordSession:
                 raise ProtocolError(f"{count} records do not fit the window")
             if size:
                 self._memory().copy_in(self._records_at, self._window.address(), size)
-            reply: Message = {"selected": self._call(CHUNK, self._records_at, self._state_at, count)}
+            reply: Message = {"selected": self._run(count)}
             if message["is_last"]:
                 reply["state"] = self._memory().read(self._state_at, len(self._state))
             return reply
@@ -96,11 +102,25 @@ class RecordSession:
         """Make the instance, with the state and the room for records behind all that it begins with."""
         self._store.instantiate(self._module.pre)
         room = -(-max(len(self._state), MIN_STATE_BYTES) // MIN_STATE_BYTES) * MIN_STATE_BYTES
-        base = self._call(OPEN, room + WINDOW_BYTES)
+        base = self._call(OPEN, room + WINDOW_BYTES * (2 if self._collects else 1))
         if not base:
             raise MemoryLimitExceeded("there is no room for the state and the records", "memory_bytes")
         self._memory().write(base, self._state)
         self._state_at, self._records_at = base, base + room
+        self._collected_at = base + room + WINDOW_BYTES
+
+    def _run(self, count: int) -> int:
+        """Pass so many records through the function, and copy out what it collects."""
+        if not self._collects:
+            return self._call(CHUNK, self._records_at, self._state_at, count)
+        outputs, marks = self._collected_at, self._collected_at + count * self._output_bytes
+        size = count * (self._output_bytes + 1)
+        if not 0 <= size <= WINDOW_BYTES:
+            raise ProtocolError(f"the outputs of {count} records do not fit the window")
+        self._memory().zero(outputs, size)
+        selected = self._call(CHUNK, self._records_at, self._state_at, count, marks, outputs)
+        self._memory().copy_out(outputs, self._window.address(), size)
+        return selected
 
     def _call(self, name: str, *arguments: int) -> int:
         function = self._module.functions[name]

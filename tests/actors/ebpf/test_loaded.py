@@ -35,7 +35,7 @@ def content(fd: int) -> bytes:
 
 
 def made(fd: int, artifact: Artifact = ARTIFACT, number: int = 0) -> LoadedRecords:
-    return LoadedRecords(number, artifact, 2, os.dup(fd))
+    return LoadedRecords(number, artifact, 2, [os.dup(fd)])
 
 
 def test_records_lie_at_the_front_and_zeros_behind_them(memory: int) -> None:
@@ -62,7 +62,7 @@ def test_closing_gives_the_mapping_and_the_descriptor_back(memory: int) -> None:
     made(memory).close()
     assert len(list(os.scandir("/proc/self/fd"))) <= before
     with pytest.raises(OSError, match="Bad file"):
-        LoadedRecords(0, ARTIFACT, 2, 1023)
+        LoadedRecords(0, ARTIFACT, 2, [1023])
 
 
 def test_blocks_follow_each_other_without_gaps() -> None:
