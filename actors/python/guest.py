@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from runvisor.actors.channel.frames import FrameSocket
 from runvisor.actors.jail import limits
+from runvisor.actors.jail.inmate import await_end
 from runvisor.actors.python import arenas, figures, plotly, screen, session, shared, streams, tables, tracebacks
 from runvisor.actors.python.interpreter import Interpreter
 from runvisor.actors.python.numeric import accelerate, engine
@@ -103,7 +104,7 @@ def _rehearse() -> None:
     ours, theirs = FrameSocket.pair()
     with ours, theirs:
         ours.send(_REHEARSAL)
-        serve(theirs, Prepared(Interpreter(_profiles), 0))
+        _serve(theirs, Prepared(Interpreter(_profiles), 0))
         ours.receive()
         ours.receive()
     sys.modules.pop("__main__", None)
@@ -111,7 +112,12 @@ def _rehearse() -> None:
 
 
 def serve(channel: FrameSocket, prepared: Prepared) -> None:
-    """Take one task or the start of a session, serve it, and let the process end."""
+    """Take one task or the start of a session, serve it, and wait for the end."""
+    _serve(channel, prepared)
+    await_end(channel)
+
+
+def _serve(channel: FrameSocket, prepared: Prepared) -> None:
     first, fds = channel.receive_with_fds()
     if first is None:
         return

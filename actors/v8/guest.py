@@ -7,12 +7,14 @@ Everything here shares a process with hostile code and is trusted by nobody.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.resources
 import os
 import signal
 from typing import Any, Final
 
 from runvisor.actors.channel.frames import FrameSocket
+from runvisor.actors.jail.inmate import await_end
 from runvisor.actors.v8.attendant import Attendant
 from runvisor.actors.v8.bridge import Bridge
 from runvisor.actors.v8.exhaustion import watch_private_memory
@@ -69,6 +71,11 @@ def serve(channel: FrameSocket, prepared: Bridge) -> None:
     """Take one task, or the cells of one session, and answer; the process ends with it."""
     # Process 1 of a namespace gets no signal that it does not handle.
     signal.signal(signal.SIGINT, lambda *_: prepared.interrupt())
-    # Closing an isolate deadlocks when its task still runs.
-    Attendant(channel, prepared, lambda: os._exit(0), watch_private_memory).serve()
-    os._exit(0)
+    Attendant(channel, prepared, lambda: _leave(channel), watch_private_memory).serve()
+    _leave(channel)
+
+
+def _leave(channel: FrameSocket) -> None:
+    with contextlib.suppress(Exception):
+        await_end(channel)
+    os._exit(0)  # closing an isolate deadlocks when its task still runs
