@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from runvisor.policies.portable.annotations import annotation_objection
+from runvisor.policies.portable.formats import format_objection
 from runvisor.policies.portable.names import PORTABLE_BUILTINS, PORTABLE_DUNDERS, PORTABLE_NAMES
 from runvisor.policies.portable.numbers import WholeNumbers
 from runvisor.policies.portable.sets import set_objection
@@ -79,7 +80,9 @@ class _Check:
             why = look(self, node) if look is not None else None
             if why is not None:
                 return why, node
-        return set_objection(self._tree, self._parents) or annotation_objection(self._tree)
+        return (
+            set_objection(self._tree, self._parents) or annotation_objection(self._tree) or format_objection(self._tree)
+        )
 
     def _bind(self, node: ast.AST) -> None:
         match node:

@@ -31,7 +31,7 @@ def footprint(runtime: JailedRuntime) -> dict[str, int]:
     process = runtime._zygote._process
     assert process is not None
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    pool = next(find_hierarchy().parent.glob(f"runvisor-{os.getpid()}-*-{runtime.name}"))
+    pool = next(find_hierarchy().parent.glob(f"runvisor-{os.getpid()}-*-{runtime.name}*"))
     return {
         "own descriptors": len(list(Path("/proc/self/fd").iterdir())),
         "zygote descriptors": len(list(Path(f"/proc/{process.pid}/fd").iterdir())),

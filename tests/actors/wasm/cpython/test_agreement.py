@@ -86,11 +86,16 @@ def test_many_generated_programs_are_answered_alike(both: Both, code: str) -> No
     _agree(both, code)
 
 
+# What 3.11 does not know as a character (Cn) is shown otherwise by repr in 3.14.
+TEXT = st.text(st.characters(exclude_categories=("Cs", "Cn")))
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner),
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT | st.binary(),
+    lambda inner: st.lists(inner) | st.dictionaries(TEXT | st.integers(), inner),
 ))  # fmt: skip
 def test_any_value_goes_in_and_comes_out_alike(both: Both, value: Any) -> None:
     native, wasm = both("[inputs, repr(inputs)]", value)
