@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,7 +15,7 @@ from runvisor.policies.record_answers import Answer
 
 
 class CollectedMap:
-    """The map of marks and outputs of one loaded program, zeroed before each run.
+    """The map of marks and outputs of one loaded program; a run finds zeros in its part of it.
 
     Each block of it holds a mark for each of its records, then their outputs.
 
@@ -33,7 +34,7 @@ class CollectedMap:
         finally:
             os.close(fd)
         self._view = memoryview(self._map)
-        self._noted = 0
+        self._noted: deque[tuple[int, int]] = deque()
 
     @staticmethod
     def bytes_for(artifact: Artifact, blocks: int) -> int:
@@ -42,32 +43,45 @@ class CollectedMap:
             return 0
         return blocks * block_records(artifact.record_bytes, artifact.output_bytes) * (1 + artifact.output_bytes)
 
-    def expect(self, records: int) -> None:
-        """Make ready for a run over so many records: zero all that the run before it may have written."""
-        for _, marks, outputs in self._parts():
-            np.frombuffer(marks, np.uint8).fill(0)
-            np.frombuffer(outputs, np.uint8).fill(0)
-        self._noted = records
+    def clear(self) -> None:
+        """Zero all that runs have written and nobody has taken."""
+        while self._noted:
+            for _, marks, outputs in self._parts(*self._noted[0]):
+                np.frombuffer(marks, np.uint8).fill(0)
+                np.frombuffer(outputs, np.uint8).fill(0)
+            self._noted.popleft()
+
+    def expect(self, block: int, records: int) -> None:
+        """Note that a run will write here.
+
+        Args:
+            block: Where its records begin.
+            records: How many they are.
+        """
+        self._noted.append((block, records))
 
     def hand_over(self, answer: Answer, first: int) -> None:
-        """Hand over what came of the records of the last run.
+        """Hand over what came of the run that was noted first, and zero its part of the map.
 
         Args:
             answer: Takes it.
-            first: Index of the first of them in the execution.
+            first: Index of its first record in the execution.
         """
-        for done, marks, outputs in self._parts():
+        for done, marks, outputs in self._parts(*self._noted[0]):
             answer.take(first + done, marks, outputs)
+            np.frombuffer(marks, np.uint8).fill(0)
+            np.frombuffer(outputs, np.uint8).fill(0)
+        self._noted.popleft()
 
     def close(self) -> None:
         """Unmap it."""
         self._view.release()
         self._map.close()
 
-    def _parts(self) -> Iterator[tuple[int, memoryview, memoryview]]:
+    def _parts(self, block: int, records: int) -> Iterator[tuple[int, memoryview, memoryview]]:
         """Yield, block by block, how many records lie before it, and the marks and outputs of those in it."""
-        for done in range(0, self._noted, self._block):
-            here = min(self._block, self._noted - done)
-            marks = done * (1 + self._output_bytes)
+        for done in range(0, records, self._block):
+            here = min(self._block, records - done)
+            marks = (block * self._block + done) * (1 + self._output_bytes)
             outputs = marks + self._block
             yield done, self._view[marks : marks + here], self._view[outputs : outputs + here * self._output_bytes]

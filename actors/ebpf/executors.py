@@ -7,6 +7,7 @@ import os
 import select
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
@@ -15,7 +16,7 @@ from runvisor.actors.cancellation import Cancellation
 from runvisor.actors.channel.frames import MAX_FRAME_BYTES, FrameBuffer, Message
 from runvisor.actors.ebpf.loaded import LoadedProgram, LoadedPrograms
 from runvisor.actors.ebpf.placement import Placement
-from runvisor.actors.ebpf.work import Work
+from runvisor.actors.ebpf.work import SHORT_RUN, Work
 from runvisor.actors.instances import InstancePool
 from runvisor.actors.jail.child import Child
 from runvisor.actors.jail.spec import JailSpec
@@ -31,8 +32,6 @@ _MEMORY_BYTES: Final = 1024 * MiB
 _START_S: Final = 10.0
 _GRACE_S: Final = 0.25
 """How long past its deadline an executor may take to say so, before it is killed."""
-_SHORT_RUN: Final = 10_000_000
-"""Instructions, at most, in a run that shares its caller's core: some 5 ms."""
 _SHORTEST_S: Final = 0.001
 _EXIT_S: Final = 1.0
 _READ_BYTES: Final = 1 << 16
@@ -55,6 +54,7 @@ class Executor:
         self._channel = child.channel
         self._numbers = itertools.count()
         self._frames = FrameBuffer(max_bytes=MAX_FRAME_BYTES)
+        self._answers: deque[Message] = deque()
         self._placement = Placement(child.pid)
         self._loaded = LoadedPrograms()
         self._loading = False
@@ -106,7 +106,7 @@ class Executor:
         on_started()
         self.dead = True
         try:
-            with self._placement.on_one_core(work.instructions <= _SHORT_RUN):
+            with self._placement.on_one_core(work.instructions <= SHORT_RUN):
                 answer = self._run(work, deadline)
         except TimeoutError:
             return {"op": "silent"}
@@ -132,13 +132,7 @@ class Executor:
             loaded, refusal = self._load(work, deadline)
             if loaded is None:
                 return refusal
-        number = loaded.number
-
-        def ask(request: Message) -> Message:
-            self._channel.send({**request, "program": number, "timeout_s": deadline - time.monotonic()})
-            return self._answer(deadline)
-
-        return {**work.run(loaded, ask), "start_kind": start_kind}
+        return {**work.run(loaded, _Ask(self, loaded.number, deadline)), "start_kind": start_kind}
 
     def _load(self, work: Work, deadline: float) -> tuple[LoadedProgram | None, Message]:
         """Have a program loaded, and map its input."""
@@ -162,19 +156,42 @@ class Executor:
         self._loaded.add(work.artifact, loaded)
         return loaded, answer
 
-    def _answer(self, deadline: float) -> Message:
+    def send(self, request: Message) -> None:
+        """Send a message; for `Work` that runs here."""
+        self._channel.send(request)
+
+    def answer(self, deadline: float) -> Message:
         """Wait for one answer, with few system calls: this is the hot path."""
         fd = self._channel.fileno()
-        while True:
+        while not self._answers:
             left_s = deadline + _GRACE_S - time.monotonic()
             if left_s <= 0 or not self._poll.poll(left_s * 1000):
                 raise TimeoutError
             data = os.read(fd, _READ_BYTES)
             if not data:
                 raise ProtocolError("it ended within a task", "ebpf")
-            messages = self._frames.feed(data)
-            if messages:
-                return messages[0]
+            self._answers.extend(self._frames.feed(data))
+        return self._answers.popleft()
+
+
+class _Ask:
+    """See `runvisor.actors.ebpf.work.Ask`."""
+
+    def __init__(self, executor: Executor, program: int, deadline: float) -> None:
+        self._executor = executor
+        self._program = program
+        self._deadline = deadline
+
+    def __call__(self, request: Message) -> Message:
+        self.send(request)
+        return self.answer()
+
+    def send(self, request: Message) -> None:
+        left_s = self._deadline - time.monotonic()
+        self._executor.send({**request, "program": self._program, "deadline": self._deadline, "timeout_s": left_s})
+
+    def answer(self) -> Message:
+        return self._executor.answer(self._deadline)
 
 
 class Executors:

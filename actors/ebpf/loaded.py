@@ -16,8 +16,10 @@ from runvisor.policies.record_answers import Answer
 from runvisor.policies.record_inputs import Records
 from runvisor.policies.records import RecordProgram
 
-_MOST_BLOCKS: Final = 64
-"""Blocks of one records map; longer inputs go through it in parts."""
+_MOST_BLOCKS: Final = 16
+"""Blocks of one records map: 8 MiB, which stay in the third-level cache. Longer inputs go through it in parts."""
+_PARTS: Final = 8
+"""Parts of a map in use at once: while the program runs over one, the next ones are written."""
 _MOST_PROGRAMS: Final = 32
 _MOST_BYTES: Final = 128 * MiB
 
@@ -65,8 +67,12 @@ class LoadedRecords(LoadedProgram):
     """
 
     def __init__(self, number: int, artifact: Artifact, blocks: int, fds: Sequence[int]) -> None:
-        self.capacity = blocks * block_records(artifact.record_bytes, artifact.output_bytes)
+        self._record_bytes = artifact.record_bytes
+        self._block_records = block_records(artifact.record_bytes, artifact.output_bytes)
+        self.capacity = blocks * self._block_records
         """Records that fit in the map at once."""
+        self.part = max(1, blocks // _PARTS) * self._block_records
+        """Records that are written while the program runs over those before them."""
         records_fd, *collected_fds = fds
         self._written = 0
         more_bytes = artifact.state_bytes + CollectedMap.bytes_for(artifact, blocks)
@@ -78,18 +84,43 @@ class LoadedRecords(LoadedProgram):
         """Return what the maps of a program take."""
         return blocks * BLOCK_BYTES + artifact.state_bytes + CollectedMap.bytes_for(artifact, blocks)
 
-    def write(self, program: RecordProgram, records: Records) -> None:
-        """Put records at the front of the map, and zeros over all else that the last run left."""
-        size = len(records) * program.record.size
-        program.copy_records(records, self.view)
+    def clear(self, records: int) -> None:
+        """Begin an execution: put zeros over what the last one left where this one's records will not be.
+
+        Args:
+            records: How many will be written, all parts together.
+        """
+        size = min(records, self.capacity) * self._record_bytes
         if self._written > size:
             self.view[size : self._written] = bytes(self._written - size)
         self._written = size
         if self._collected is not None:
-            self._collected.expect(len(records))
+            self._collected.clear()
+
+    def write(self, program: RecordProgram, records: Records, at: int) -> int:
+        """Put one part of the records into the map.
+
+        Args:
+            program: Says how they lie there.
+            records: What fits behind ``at``.
+            at: Index of the first one in the map, a multiple of a block.
+
+        Returns:
+            The block that holds the first one.
+        """
+        program.copy_records(records, self.view[at * self._record_bytes :])
+        block = at // self._block_records
+        if self._collected is not None:
+            self._collected.expect(block, len(records))
+        return block
 
     def collect(self, answer: Answer, first: int) -> None:
-        """Hand over what the program collected of the records that were written last, the first of this index."""
+        """Hand over what the program collected of the part that was written longest ago.
+
+        Args:
+            answer: Takes it.
+            first: Index of the part's first record in the execution.
+        """
         if self._collected is not None:
             self._collected.hand_over(answer, first)
 

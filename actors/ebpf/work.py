@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from typing import Any, Protocol, TypeAlias
+from collections import deque
+from collections.abc import Hashable, Sequence
+from typing import Any, Final, Protocol
 
 from runvisor.actors.channel.frames import Message
 from runvisor.actors.ebpf.compiler import Artifact
@@ -12,8 +13,24 @@ from runvisor.policies.record_answers import Answer
 from runvisor.policies.record_inputs import Records
 from runvisor.policies.records import RecordProgram
 
-Ask: TypeAlias = Callable[[Message], Message]
-"""Sends a ``run`` message for the loaded program, with the time that is left; returns the executor's answer."""
+SHORT_RUN: Final = 10_000_000
+"""Instructions, at most, in a run that shares its caller's core: some 5 ms."""
+
+
+class Ask(Protocol):
+    """The way to one loaded program, for one execution. Each message gets an answer, in order."""
+
+    def __call__(self, request: Message) -> Message:
+        """Send a ``run`` message, with its deadline, and return the executor's answer."""
+        ...
+
+    def send(self, request: Message) -> None:
+        """Send a ``run`` message, with its deadline; its answer is still to be taken."""
+        ...
+
+    def answer(self) -> Message:
+        """Wait for the next answer; every one must have been taken before the execution is over."""
+        ...
 
 
 class Work(Protocol):
@@ -106,25 +123,57 @@ class RecordWork:
         return LoadedRecords(number, self.artifact, self.room, fds)
 
     def run(self, loaded: LoadedProgram, ask: Ask) -> Message:
-        """See `Work`: records that do not fit at once go through the map in parts."""
+        """See `Work`: a long run goes on over one part of the records while the next ones are being written."""
         assert isinstance(loaded, LoadedRecords)
         records = self._records
-        selected, cpu_s = 0, 0.0
-        answer: Message = {}
-        for first in range(0, len(records) or 1, loaded.capacity):
-            part = records[first : first + loaded.capacity]
-            loaded.write(self._program, part)
-            answer = ask(
+        per_part = loaded.capacity if self.instructions <= SHORT_RUN else loaded.part
+        in_map = loaded.capacity // per_part
+        under_way: deque[int] = deque()
+        total = _Total()
+        loaded.clear(len(records))
+        for number, first in enumerate(range(0, len(records) or 1, per_part)):
+            if len(under_way) == in_map:  # its place in the map is free when the part before it is done
+                self._take(loaded, ask, under_way.popleft(), total)
+                if total.failure is not None:
+                    break
+            part = records[first : first + per_part]
+            block = loaded.write(self._program, part, number % in_map * per_part)
+            ask.send(
                 {
                     "op": "run",
+                    "block": block,
                     "records": len(part),
                     "state": None if first else self._state,
                     "last": first + len(part) == len(records),
                 }
             )
-            if answer.get("op") != "done":
-                return answer
+            under_way.append(first)
+        while under_way:
+            self._take(loaded, ask, under_way.popleft(), total)
+        return total.answer()
+
+    def _take(self, loaded: LoadedRecords, ask: Ask, first: int, total: _Total) -> None:
+        """Take the answer about the part that begins with a record; behind a failure, only take it."""
+        total.add(ask.answer())
+        if total.failure is None:
             loaded.collect(self._collected, first)
-            selected += int(answer["selected"])
-            cpu_s += float(answer["cpu_s"])
-        return {**answer, "selected": selected, "cpu_s": cpu_s}
+
+
+class _Total:
+    """What the answers about all parts add up to."""
+
+    def __init__(self) -> None:
+        self.failure: Message | None = None
+        self._selected, self._cpu_s = 0, 0.0
+        self._last: Message = {}
+
+    def add(self, answer: Message) -> None:
+        if answer.get("op") == "done":
+            self._selected += int(answer["selected"])
+            self._cpu_s += float(answer["cpu_s"])
+            self._last = answer
+        elif self.failure is None:
+            self.failure = answer
+
+    def answer(self) -> Message:
+        return self.failure or {**self._last, "selected": self._selected, "cpu_s": self._cpu_s}

@@ -12,7 +12,7 @@ import pytest
 from runvisor.actors.ebpf.agreement import BLOCK_BYTES, block_records, blocks_for
 from runvisor.actors.ebpf.compiler import Artifact
 from runvisor.actors.ebpf.loaded import LoadedPrograms, LoadedRecords, wanted_blocks
-from runvisor.policies.records import MAX_RECORD_BYTES, parse_program
+from runvisor.policies.records import MAX_RECORD_BYTES, Records, parse_program
 
 EVENT = np.dtype([("id", "<u4"), ("kind", "<u4"), ("value", "<u8")])
 PROGRAM = parse_program("int on_record(struct record *r, struct state *s) { return 1; }", EVENT)
@@ -38,11 +38,16 @@ def made(fd: int, artifact: Artifact = ARTIFACT, number: int = 0) -> LoadedRecor
     return LoadedRecords(number, artifact, 2, [os.dup(fd)])
 
 
+def written(loaded: LoadedRecords, records: Records) -> None:
+    loaded.clear(len(records))
+    assert loaded.write(PROGRAM, records, 0) == 0
+
+
 def test_records_lie_at_the_front_and_zeros_behind_them(memory: int) -> None:
     loaded = made(memory)
     many, few = np.full(5000, 0xFF, "u1").view("u1"), np.ones(3, EVENT)
-    loaded.write(PROGRAM, np.frombuffer(many.tobytes()[: 16 * 312], EVENT))
-    loaded.write(PROGRAM, few)
+    written(loaded, np.frombuffer(many.tobytes()[: 16 * 312], EVENT))
+    written(loaded, few)
     assert content(memory) == few.tobytes().ljust(BYTES, b"\0")
     loaded.close()
 
@@ -52,8 +57,18 @@ def test_nothing_of_a_long_input_is_left_whatever_the_order(memory: int) -> None
     random = np.random.default_rng(1)
     for count in random.integers(0, loaded.capacity, 20).tolist():
         records = np.frombuffer(random.bytes(count * 16), EVENT)
-        loaded.write(PROGRAM, records)
+        written(loaded, records)
         assert content(memory) == records.tobytes().ljust(BYTES, b"\0")
+    loaded.close()
+
+
+def test_parts_go_to_blocks_of_their_own_one_behind_the_other(memory: int) -> None:
+    loaded = made(memory)
+    records = np.frombuffer(np.random.default_rng(2).bytes(loaded.capacity * 16), EVENT)
+    loaded.clear(len(records))
+    firsts = range(0, len(records), loaded.part)
+    assert [loaded.write(PROGRAM, records[n : n + loaded.part], n) for n in firsts] == [0, 1]
+    assert content(memory) == records.tobytes()
     loaded.close()
 
 
@@ -75,7 +90,7 @@ def test_blocks_follow_each_other_without_gaps() -> None:
         assert blocks_for(records + 1, size) == 2
         assert wanted_blocks(0, size) == 1
         assert wanted_blocks(3 * records, size) == 4
-        assert wanted_blocks(1 << 40, size) == 64
+        assert wanted_blocks(1 << 40, size) == 16
 
 
 def test_a_program_is_found_while_its_map_is_large_enough(memory: int) -> None:

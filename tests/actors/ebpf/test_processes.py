@@ -75,6 +75,7 @@ def test_the_deadline_ends_a_run_between_two_chunks_and_the_executor_lives(own: 
     assert isinstance(result.error, TimeLimitExceeded)
     assert time.monotonic() - began < 1.0
     assert pids(runtime) == before
+    assert ask(GOOD, np.ones(3, EVENT)).unwrap()["state"] == {"total": 3}, "no answer to a later part is left over"
 
 
 def test_an_executor_that_stays_silent_is_killed_at_the_deadline(own: tuple[EbpfRuntime, Ask]) -> None:
