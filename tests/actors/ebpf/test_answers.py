@@ -13,11 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runvisor.actors.ebpf.runtime import EbpfRuntime
-from runvisor.actors.runtime import PoolSize
+from runvisor.actors.runtime import PoolSize, Watch
 from runvisor.policies.bytecode import Loop
-from runvisor.policies.permissions import MiB
+from runvisor.policies.permissions import MiB, Permissions
 from runvisor.policies.result import Result
-from runvisor.policies.trust import Trust
+from runvisor.policies.task import Task
+from runvisor.policies.trust import Grant, Trust
 
 pytestmark = [pytest.mark.kernel, pytest.mark.root]
 
@@ -230,3 +231,19 @@ def test_many_tasks_at_once_get_each_their_own_answer(ask: Ask) -> None:
 
     with ThreadPoolExecutor(6) as threads:
         assert all(threads.map(one, itertools.chain(range(1, 9), range(1, 9))))
+
+
+def test_what_is_collected_of_many_records_comes_in_order_and_leaves_nothing_behind(runtime: EbpfRuntime) -> None:
+    source = (
+        "struct output { u64 twice; };\n"
+        "int on_record(struct record *r, struct state *s, struct output *o)\n"
+        "{ if (r->value % 3) return 0; o->twice = r->value * 2; return 1; }\n"
+    )
+    grant = Grant("collector", Trust.VERIFIED, Permissions(memory_bytes=128 * MiB, output_bytes=128 * MiB))
+    for count in (1_500_000, 10, 1_400_001):  # more than the map holds, and by far less after it
+        records = np.arange(count, dtype="<u8")
+        task = Task(source, "c-record", {"records": records, "return": ["indices", "outputs"]})
+        value: Any = runtime.execute(task, "record", grant, Watch()).unwrap()
+        expected = np.arange(0, count, 3)
+        assert np.array_equal(value["indices"], expected)
+        assert np.array_equal(value["outputs"]["twice"], expected * 2)
