@@ -46,7 +46,15 @@ class Admitted:
 
 def ending(result: Result) -> dict[str, Any]:
     """Return what the audit log says of how an execution ended."""
-    return {"error": type(result.error).__name__ if result.error else None, "wall_s": result.usage.wall_s}
+    said: dict[str, Any] = {
+        "error": type(result.error).__name__ if result.error else None,
+        "wall_s": result.usage.wall_s,
+    }
+    if result.usage.kernel is not None:
+        said["kernel"] = result.usage.kernel.summary()
+    elif result.isolation.witness:
+        said["witness"] = result.isolation.witness
+    return said
 
 
 class Admission:

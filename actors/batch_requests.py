@@ -11,6 +11,7 @@ from runvisor.actors.cancellation import Cancellation, Cancellations, execution_
 from runvisor.actors.channel.frames import Message
 from runvisor.actors.runtime import Runtime
 from runvisor.actors.streaming import Progress
+from runvisor.actors.witness.counting import told_uncounted
 from runvisor.policies.batches import MAX_ANSWER_BYTES, MAX_INPUTS, Answer, Ending
 from runvisor.policies.errors import CapacityError, ConfigError, GuestError, LimitExceeded, ProtocolError
 from runvisor.policies.result import Result
@@ -28,13 +29,17 @@ class BatchRequests:
         admission: Says who asks, and what they may have.
         audit: Where each batch is recorded, with how its executions ended.
         running: Where a batch can be called off.
+        uncounted: See `PoolService`.
     """
 
-    def __init__(self, runtime: Runtime, admission: Admission, audit: AuditLog, running: Cancellations) -> None:
+    def __init__(
+        self, runtime: Runtime, admission: Admission, audit: AuditLog, running: Cancellations, uncounted: str = ""
+    ) -> None:
         self._runtime = runtime
         self._admission = admission
         self._audit = audit
         self._running = running
+        self._uncounted = uncounted
 
     def handle(self, request: Message, progress: Progress) -> Message:
         """Run a batch, one execution after the other.
@@ -83,9 +88,10 @@ class BatchRequests:
             raise ProtocolError("a batch's inputs are packed values", "inputs")
         task = admitted.task.with_inputs(unpack(packed))
         try:
-            return self._runtime.execute(task, admitted.arm.variant, admitted.grant, progress.watch(cancellation))
+            result = self._runtime.execute(task, admitted.arm.variant, admitted.grant, progress.watch(cancellation))
         except (ConfigError, CapacityError, GuestError, LimitExceeded) as error:
             return error
+        return told_uncounted(result, self._uncounted)
 
 
 def _name(ending: Ending) -> str:

@@ -16,13 +16,15 @@ from runvisor.actors.channel.frames import MAX_FDS, decode
 from runvisor.actors.channel.ray_call import RayAnswers
 from runvisor.actors.channel.sealed import SealedMemory, seal
 from runvisor.actors.channel.unix import UnixServer
-from runvisor.actors.runtime import PoolSize
+from runvisor.actors.runtime import PoolSize, WitnessedRuntime
 from runvisor.actors.service import PoolService
 from runvisor.actors.sessions import SessionLimits
 from runvisor.actors.settings import RuntimeSettings
+from runvisor.actors.witness.counting import Witnessing
 from runvisor.policies.errors import ConfigError, RunvisorError
 
 _DEFAULTS: Final = RuntimeSettings()
+_UNCOUNTED: Final = "its executions share processes"
 
 
 class PoolActor:
@@ -40,6 +42,7 @@ class PoolActor:
         allow_untrusted_bpf: The operator lets untrusted programs into the kernel.
         settings: What else the operator decided.
         sessions: How many sessions it keeps; None leaves half of its instances to tasks.
+        witness: The socket of the process that counts executions in the kernel; empty counts none.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class PoolActor:
         allow_untrusted_bpf: bool = False,
         settings: RuntimeSettings = _DEFAULTS,
         sessions: SessionLimits | None = None,
+        witness: str = "",
     ) -> None:
         self._nonce = secrets.token_hex(16)
         self._runtime = registry.create(runtime, size, settings)
@@ -59,6 +63,8 @@ class PoolActor:
         self._accept_weak_isolation = settings.accept_weak_isolation
         self._key = key
         self._allow_untrusted_bpf = allow_untrusted_bpf
+        self._witness = Witnessing()
+        self._witness_path = witness
         self._closing = threading.Event()
         folder = Path(audit_folder)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -77,6 +83,10 @@ class PoolActor:
                 "sessions.total",
                 "raise the pool's maximum",
             )
+        if self._witness_path and isinstance(self._runtime, WitnessedRuntime):
+            # Twice as many as there are instances: one that was used is free again only when no core writes to it.
+            self._witness = Witnessing.connect(self._witness_path, 2 * self._size.maximum)
+            self._runtime.witness = self._witness
         self._runtime.start()
         self._service = PoolService(
             self._runtime,
@@ -84,6 +94,7 @@ class PoolActor:
             self._audit,
             allow_untrusted_bpf=self._allow_untrusted_bpf,
             sessions=self._sessions,
+            uncounted=_UNCOUNTED if self._witness_path and not self._witness.wanted else "",
             missing_layers=() if self._accept_weak_isolation else self._runtime.probe().missing_layers,
         )
         self._server = UnixServer(self._service.handle, self._nonce)
@@ -136,6 +147,7 @@ class PoolActor:
         self._server.close()
         self._service.close()
         self._runtime.close()
+        self._witness.close()
         with contextlib.suppress(OSError):
             self._audit.append("lifecycle", "stop pool", "supervisor", {})
         self._audit.close()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from runvisor.actors.cancellation import Cancellation
+from runvisor.actors.witness.counting import Witnessing
 from runvisor.policies.errors import Cancelled
 from runvisor.policies.result import Result
 from runvisor.policies.task import Task
@@ -230,6 +231,14 @@ class GuardingRuntime(Protocol):
 
     on_denial: Callable[[str, Mapping[str, Any]], None]
     """Called with the principal and each refusal, in the execution's thread; the pool sets it."""
+
+
+@runtime_checkable
+class WitnessedRuntime(Protocol):
+    """A runtime that has the kernel count each of its executions."""
+
+    witness: Witnessing
+    """Set by the pool, before it starts the runtime."""
 
 
 @runtime_checkable

@@ -21,6 +21,7 @@ from runvisor.actors.runtime import GuardingRuntime, NetworkedRuntime, Runtime, 
 from runvisor.actors.session_requests import SessionRequests
 from runvisor.actors.sessions import SessionLimits
 from runvisor.actors.streaming import Progress
+from runvisor.actors.witness.counting import told_uncounted
 from runvisor.policies.errors import Cancelled, InvalidTask, ProtocolError, RunvisorError, WorkerCrashed
 from runvisor.policies.result import Result
 from runvisor.policies.trust import Grant, Trust
@@ -39,6 +40,7 @@ class PoolService:
         allow_untrusted_bpf: The operator lets untrusted programs into the kernel.
         sessions: How many sessions it keeps.
         missing_layers: Layers for want of which untrusted code is refused.
+        uncounted: Why the kernel counts nothing here although the operator asked for it; else empty.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class PoolService:
         allow_untrusted_bpf: bool = False,
         sessions: SessionLimits | None = None,
         missing_layers: tuple[str, ...] = (),
+        uncounted: str = "",
     ) -> None:
         self._runtime = runtime
         self._audit = audit
@@ -61,8 +64,9 @@ class PoolService:
         if isinstance(runtime, GuardingRuntime):
             runtime.on_denial = self._record_denial
         self._running = Cancellations()
-        self._batches = BatchRequests(runtime, self._admission, audit, self._running)
-        self._sessions = SessionRequests(runtime, self._admission, audit, sessions or SessionLimits())
+        self._uncounted = uncounted
+        self._batches = BatchRequests(runtime, self._admission, audit, self._running, uncounted)
+        self._sessions = SessionRequests(runtime, self._admission, audit, sessions or SessionLimits(), uncounted)
 
     def handle(self, request: Message, answers: Answers, shared: Sequence[int] = ()) -> None:
         """Answer one request: events while the guest runs, then one last message.
@@ -150,6 +154,7 @@ class PoolService:
                 except Cancelled:
                     self._audit.append("execution", "call off", principal, subject)
                     raise
+        result = told_uncounted(result, self._uncounted)
         self._audit.append("execution", "execute", principal, {**subject, **ending(result)})
         return result
 

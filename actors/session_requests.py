@@ -16,6 +16,7 @@ from runvisor.actors.channel.sealed import SealedInputs
 from runvisor.actors.runtime import Cell, Runtime, SessionRuntime
 from runvisor.actors.sessions import SessionLimits, Sessions
 from runvisor.actors.streaming import Progress
+from runvisor.actors.witness.counting import told_uncounted
 from runvisor.policies.errors import ConfigError, ProtocolError
 from runvisor.policies.trust import Trust
 from runvisor.policies.values import Packed, is_number
@@ -40,12 +41,16 @@ class SessionRequests:
         admission: Says who asks, and what they may have.
         audit: Where each cell is recorded.
         limits: How many sessions, and for how long.
+        uncounted: See `PoolService`.
     """
 
-    def __init__(self, runtime: Runtime, admission: Admission, audit: AuditLog, limits: SessionLimits) -> None:
+    def __init__(
+        self, runtime: Runtime, admission: Admission, audit: AuditLog, limits: SessionLimits, uncounted: str = ""
+    ) -> None:
         self._runtime = runtime
         self._admission = admission
         self._audit = audit
+        self._uncounted = uncounted
         self._sessions = Sessions(limits)
         self._opened: dict[str, _Opened] = {}
         self._lock = threading.Lock()
@@ -118,6 +123,7 @@ class SessionRequests:
             self._audit.append("execution", "intend", principal, subject)
         with Cancellation() as cancellation, progress.answers.cancel_when_gone(cancellation):
             result = self._sessions.run(principal, token, cell, progress.watch(cancellation))
+        result = told_uncounted(result, self._uncounted)
         self._audit.append("execution", "execute", principal, {**subject, **ending(result)})
         return {"op": "result", "result": result.to_wire(), "load": self._runtime.load().to_wire()}
 

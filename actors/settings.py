@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from runvisor.actors.python.profiles import PythonProfile
 from runvisor.policies.errors import ConfigError
 from runvisor.policies.values import is_number
 
+Observability = Literal["off", "kernel"]
 MIN_CORES = 0.01
 """The smallest share that the kernel keeps."""
 
@@ -30,12 +32,17 @@ class RuntimeSettings:
     cores: float | None = 1.0
     """How many cores' worth of CPU time one Python or JavaScript execution may use at once, in all its
     threads; None is no bound. Kept by a cpu cgroup, where this user can make one (see a result's ``layers``)."""
+    observability: Observability = "off"
+    """``kernel``: programs in the kernel count what each Python and JavaScript execution does (see docs/witness.md).
+    Every process of the machine then pays some 100 ns per system call."""
     accept_weak_isolation: bool = False
     """Run untrusted code where this user cannot have every layer that it should have around it."""
 
     def __post_init__(self) -> None:
         if not all(isinstance(profile, PythonProfile) for profile in self.python_profiles):
             raise ConfigError("python_profiles holds what is no PythonProfile", "python_profiles")
+        if self.observability not in get_args(Observability):
+            raise ConfigError(f"{self.observability!r} is no observability", "observability", 'give "off" or "kernel"')
         if isinstance(self.max_python_profiles, bool) or self.max_python_profiles < 2:
             raise ConfigError("fewer than 2 profiles leave no room beside the default", "max_python_profiles")
         if self.cores is not None and not (is_number(self.cores) and MIN_CORES <= self.cores < float("inf")):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from runvisor.policies.errors import ProtocolError, RunvisorError
-from runvisor.policies.result import Isolation, Result, Usage, isolation_of, usage_of
+from runvisor.policies.result import Isolation, Result, Usage, isolation_of, usage_of, usage_to_wire
 from runvisor.policies.values import pack, unpack
 
 MAX_INPUTS: Final = 100
@@ -87,7 +87,7 @@ class Answer:
         wire: dict[str, Any] = {
             "value": value,
             "isolation": number,
-            "usage": [getattr(usage, name) for name in _USAGE],
+            "usage": list(usage_to_wire(usage).values()),
         }
         # Left out where there is nothing to say: most have no output and no error.
         if ending.stdout:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from runvisor.policies.errors import ProtocolError, RunvisorError
 from runvisor.policies.scheduling.decision import Decision
 from runvisor.policies.values import Value, is_number, pack, to_json, unpack
+from runvisor.policies.witness import KernelUsage
 
 StartKind = Literal["warm", "cold"]
 
@@ -31,6 +32,8 @@ class Usage:
     """Value, stdout and stderr."""
     start_kind: StartKind = "warm"
     """``cold`` when a compiler or a new instance had to be waited for."""
+    kernel: KernelUsage | None = None
+    """What the kernel counted, with ``observability="kernel"``; see `Isolation.witness` where it is None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,8 @@ class Isolation:
     """What shares the guest's process (never another principal's execution)."""
     note: str = ""
     """One sentence, when the engine is not the one that the name suggests."""
+    witness: str = ""
+    """``kernel`` where the kernel counted what the execution did, else why it did not; empty if nobody asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +125,7 @@ class Result:
             "files": dict(self.files),
             "refused_files": list(self.refused_files),
             "error": self.error.to_wire() if self.error else None,
-            "usage": _fields_of(self.usage),
+            "usage": usage_to_wire(self.usage),
             "isolation": _fields_of(self.isolation),
             "runtime": self.runtime,
             "variant": self.variant,
@@ -192,13 +197,22 @@ def _files(data: Mapping[str, Any]) -> dict[str, bytes]:
     return dict(data)
 
 
+def usage_to_wire(usage: Usage) -> dict[str, Any]:
+    """Return plain data; `usage_of` undoes it."""
+    fields = _fields_of(usage)
+    if usage.kernel is not None:
+        fields["kernel"] = usage.kernel.to_wire()
+    return fields
+
+
 def usage_of(data: Mapping[str, Any]) -> Usage:
     """Take numbers where numbers belong: they are added up and billed."""
-    start_kind = data.get("start_kind", "warm")
-    amounts = {key: item for key, item in data.items() if key != "start_kind"}
+    start_kind, counted = data.get("start_kind", "warm"), data.get("kernel")
+    amounts = {key: item for key, item in data.items() if key not in ("start_kind", "kernel")}
     if start_kind not in ("warm", "cold") or not all(item is None or is_number(item) for item in amounts.values()):
         raise TypeError("usage is numbers and a start kind")
-    return Usage(**amounts, start_kind=start_kind)
+    kernel = None if counted is None else KernelUsage.from_wire(counted)
+    return Usage(**amounts, start_kind=start_kind, kernel=kernel)
 
 
 def isolation_of(data: Mapping[str, Any]) -> Isolation:

@@ -7,7 +7,7 @@ import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from runvisor.actors import registry
 from runvisor.actors.runtime import PoolSize
 from runvisor.actors.sessions import SessionLimits
 from runvisor.actors.settings import RuntimeSettings
+from runvisor.actors.witness.witness import Witness
 from runvisor.policies.authority import MIN_KEY_BYTES, Authority
 from runvisor.policies.errors import TrustViolation
 from runvisor.policies.permissions import Permissions
@@ -78,6 +79,8 @@ class SupervisorActor:
             settings=options.settings,
             sessions=options.sessions,
         )
+        self._witness: Witness | None = None
+        self._witness_lock = asyncio.Lock()
         self._pools: dict[str, SupervisedPool] = {}
         self._sent_at: dict[str, float] = {}
         self._learner = Learner(MeanVarianceScheduler(), epoch=self._epoch)
@@ -120,8 +123,9 @@ class SupervisorActor:
         Raises:
             SpawnFailed: It cannot run here.
         """
+        options = await self._watched_options()
         if runtime not in self._pools:
-            self._pools[runtime] = SupervisedPool(runtime, self._pool_options)
+            self._pools[runtime] = SupervisedPool(runtime, options)
         return await self._pools[runtime].endpoint()
 
     async def replace(self, runtime: str, nonce: str) -> Endpoint:
@@ -148,6 +152,7 @@ class SupervisorActor:
         """Return the supervision tree as plain data."""
         return {
             "epoch": self._epoch,
+            "observability": self._options.settings.observability,
             "audit_folder": self._pool_options.audit_folder,
             "pools": [pool.describe() for pool in self._pools.values()],
             "unavailable": self._unavailable,
@@ -169,6 +174,23 @@ class SupervisorActor:
         """End every pool in order."""
         await asyncio.gather(*(pool.close() for pool in self._pools.values()))
         self._pools.clear()
+        if self._witness is not None:
+            await asyncio.to_thread(self._witness.close)
+
+    async def _watched_options(self) -> PoolOptions:
+        """Return how pools are made; the process that counts what they run is started first, if the operator wants it.
+
+        Raises:
+            SpawnFailed: It cannot be started; nothing runs uncounted in its stead.
+        """
+        if self._options.settings.observability == "kernel":
+            async with self._witness_lock:
+                if self._witness is None:
+                    witness = Witness()
+                    await asyncio.to_thread(witness.start)
+                    self._witness = witness
+                    self._pool_options = replace(self._pool_options, witness=witness.path)
+        return self._pool_options
 
     def _probe(self) -> dict[str, str]:
         """Probe each runtime on this node; the reason for each runtime or variant that cannot run."""

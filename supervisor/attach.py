@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from dataclasses import replace
 from typing import Any, Final
 
 import ray
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 from ray.exceptions import RayError
 
+from runvisor.actors.settings import Observability
 from runvisor.policies.errors import ConfigError
 from runvisor.supervisor.actor import NAME, NAMESPACE, SupervisorActor, SupervisorOptions
 
@@ -50,6 +52,27 @@ def connect(address: str | None) -> bool:
     except (ConnectionError, RayError) as error:
         raise ConfigError(f"no Ray cluster at {address}: {error}", "address", "start one, or leave it out") from None
     return True
+
+
+def watched(options: SupervisorOptions, observability: Observability | None) -> SupervisorOptions:
+    """Return the options with the observability that was asked for beside them."""
+    if observability is None:
+        return options
+    return replace(options, settings=replace(options.settings, observability=observability))
+
+
+def require_counting(actor: Any) -> None:
+    """Refuse a supervisor that was started by somebody who wanted nothing counted.
+
+    Raises:
+        ConfigError: It was.
+    """
+    if ray.get(actor.describe.remote())["observability"] != "kernel":
+        raise ConfigError(
+            "the supervisor that runs already counts nothing in the kernel",
+            "observability",
+            'start it anew with observability="kernel", or leave that out',
+        )
 
 
 def supervisor_actor(options: SupervisorOptions, *, shared: bool) -> tuple[Any, bool]:

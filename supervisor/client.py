@@ -16,6 +16,7 @@ from weakref import WeakSet
 import ray
 from ray.exceptions import RayError
 
+from runvisor.actors.settings import Observability
 from runvisor.policies.errors import ConfigError, RunvisorError
 from runvisor.policies.permissions import Permissions
 from runvisor.policies.recording import Recording, Replay
@@ -26,7 +27,7 @@ from runvisor.policies.values import Value
 from runvisor.supervisor import recordings
 from runvisor.supervisor.actor import SupervisorOptions
 from runvisor.supervisor.async_session import AsyncSession
-from runvisor.supervisor.attach import connect, supervisor_actor
+from runvisor.supervisor.attach import connect, require_counting, supervisor_actor, watched
 from runvisor.supervisor.execution import Call, Execution, OnOutput, Output, output_events
 from runvisor.supervisor.handle import Handle
 from runvisor.supervisor.mapping import in_batches, in_order
@@ -70,6 +71,7 @@ class Supervisor:
         trust: Trust | str = Trust.TRUSTED,
         permissions: Permissions | None = None,
         options: SupervisorOptions | None = None,
+        observability: Observability | None = None,
     ) -> Supervisor:
         """Start a supervisor on a local, embedded Ray, or join one on a cluster.
 
@@ -80,13 +82,18 @@ class Supervisor:
             trust: The ceiling of this handle: tasks may claim at most that.
             permissions: A permission ceiling for this handle.
             options: The operator's decisions; they count for the first to come only.
+            observability: ``kernel`` has the kernel count what each execution does (``usage.kernel``), for a
+                price that every process of the machine pays; None leaves that to ``options``.
 
         Raises:
             TrustViolation: The operator allows less trust.
-            ConfigError: No Ray cluster answers at ``address``.
+            ConfigError: No Ray cluster answers at ``address``, or the supervisor there counts nothing.
         """
+        options = watched(options or SupervisorOptions(), observability)
         owns_ray = connect(address)
-        actor, is_new = supervisor_actor(options or SupervisorOptions(), shared=address is not None)
+        actor, is_new = supervisor_actor(options, shared=address is not None)
+        if observability == "kernel" and not is_new:
+            require_counting(actor)
         handle = Handle(actor, principal or getpass.getuser(), Trust.parse(trust), permissions)
         return cls(handle, owns_supervisor=is_new and address is None, owns_ray=owns_ray)
 

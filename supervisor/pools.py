@@ -41,6 +41,8 @@ class PoolOptions:
     settings: RuntimeSettings = field(default_factory=RuntimeSettings)
     sessions: Mapping[str, SessionLimits] = field(default_factory=dict)
     """By runtime; by the pool's size for those that are not named."""
+    witness: str = ""
+    """The socket of the process that counts executions in the kernel; empty counts none."""
 
 
 class SupervisedPool:
@@ -131,6 +133,7 @@ class SupervisedPool:
                 self._options.allow_untrusted_bpf,
                 self._options.settings,
                 self._options.sessions.get(self.runtime),
+                self._options.witness,
             )
         )
         try:

@@ -84,6 +84,17 @@ class Map:
         packed = struct.pack("<7I16s", kind, key_bytes, value_bytes, entries, flags, 0, 0, name[:15])
         self.fd = bpf.call(_CREATE, bpf.attribute(packed), "map create")
 
+    @classmethod
+    def received(cls, fd: int, kind: MapKind, key_bytes: int, value_bytes: int) -> Self:
+        """Return a map that another process made, of a kind that is not per core; the descriptor is now its own."""
+        if kind in _PER_CORE:
+            raise ValueError(f"{kind.name} needs the number of cores")
+        self = cls.__new__(cls)
+        self.kind, self.fd = kind, fd
+        self.key_bytes, self.value_bytes = key_bytes, value_bytes
+        self._slot_bytes = self._read_bytes = value_bytes
+        return self
+
     def __enter__(self) -> Self:
         return self
 

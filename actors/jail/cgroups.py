@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from runvisor.actors.jail.spec import CPU_CGROUP, MEMORY_CGROUP
+from runvisor.actors.jail.unified import unified_parent
 from runvisor.policies.permissions import MiB
 
 MOUNT: Final = Path("/sys/fs/cgroup")
@@ -215,12 +216,13 @@ class PoolGroup:
     Args:
         name: Unique on this machine.
         cores: How many cores' worth of CPU time a slot may use at once; None is no bound.
+        identified: Slots are to be groups of the v2 hierarchy too, where the controllers are v1's.
 
     Raises:
         OSError: No memory cgroup can be made here.
     """
 
-    def __init__(self, name: str, cores: float | None = None) -> None:
+    def __init__(self, name: str, cores: float | None = None, *, identified: bool = False) -> None:
         self.name = name
         self.hierarchy = find_hierarchy()
         self.bounds_cpu = False
@@ -240,6 +242,9 @@ class PoolGroup:
             self.trees.append(Tree.make(cpu / name, cpu_files(cores, 1), CPU_CGROUP))
             self.bounds_cpu = True
             self._weigh(cpu / name / "cpu.shares", 1024, 262_144)
+        if identified and (unified := unified_parent()) is not None:
+            with contextlib.suppress(OSError):  # then nothing knows the children by it, and says so
+                self.trees.append(Tree.make(unified / name))
 
     def _divide_v2(self, tree: Tree, files: Mapping[str, tuple[tuple[str, str], ...]]) -> None:
         """Give the slots of the one tree that there is on v2 their controllers."""

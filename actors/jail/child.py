@@ -89,6 +89,7 @@ class Child:
         folders: Descriptors of the folders behind its /in, /out and each staged place.
         listeners: Its listening sockets, for the broker of its network to take.
         scratch: The host folder it writes in, where it has no mounts of its own.
+        identity: Its own cgroup's id, where its zygote was told to find it (see `unified.identity_of`).
     """
 
     def __init__(self, number: int, pid: int, uid: int, fds: list[int], slot: MemoryBound, scratch: str = "") -> None:
@@ -99,6 +100,7 @@ class Child:
         self.folders: list[int] = []
         self.listeners: list[int] = []
         self.scratch = scratch
+        self.identity: int | None = None
         self.channel = FrameSocket(socket.socket(fileno=fds[0]))
         self.stdout_fd, self.stderr_fd, self.pidfd = fds[1:]
         self._slot = slot

@@ -21,6 +21,7 @@ from runvisor.actors.jail.session import REPLY_BYTES, JailedSession, first_frame
 from runvisor.actors.jail.spec import JailSpec
 from runvisor.actors.jail.zygote import Zygote
 from runvisor.actors.runtime import Load, PoolSize, Probe, Watch
+from runvisor.actors.witness.counting import UNWITNESSED, Witnessing
 from runvisor.policies.permissions import MiB
 from runvisor.policies.result import Result
 from runvisor.policies.task import Task
@@ -53,6 +54,7 @@ class JailedRuntime:
     def __init__(self, name: str, spec: JailSpec, size: PoolSize, hosts: Mapping[str, str] | None = None) -> None:
         self.name = name
         self.on_connection: OnConnection = _ignore_connection
+        self.witness: Witnessing = UNWITNESSED
         self._zygote = Zygote(spec)
         self._pool: InstancePool[Child] = InstancePool(self._make, Child.close, size)
         self._warden = Warden(self._pool, self._zygote, hosts or {})
@@ -68,6 +70,7 @@ class JailedRuntime:
 
     def start(self) -> None:
         """See `Runtime.start`."""
+        self._zygote.identified = self.witness.accounts is not None
         self._zygote.start()
         self._pool.start()
 
@@ -83,7 +86,9 @@ class JailedRuntime:
             message["env"] = {**custody.environment, **message["env"]}
             custody.child.limit_memory(permissions.memory_bytes)
             bounds = Bounds(permissions.timeout_s, permissions.output_bytes, REPLY_BYTES)
-            transcript = converse(custody.child, message, bounds, watch, shared)
+            with self.witness.count(custody.child) as counting:
+                transcript = converse(custody.child, message, bounds, watch, shared)
+                counting.finish(killed=transcript.end != "reply")
             result = to_result(
                 transcript,
                 task,
@@ -93,6 +98,7 @@ class JailedRuntime:
                 queue_s=queue_s,
                 around=Around.of(custody.child, networked=custody.networked),
             )
+            result = counting.told(result)
             left = custody.collect(ended_well=result.ok)
         if left.files or left.refused:
             result = replace(result, files=left.files, refused_files=left.refused)
@@ -104,7 +110,8 @@ class JailedRuntime:
         try:
             custody = lease.enter_context(self._custody(task, grant))
             custody.child.limit_memory(grant.permissions.memory_bytes)
-            return JailedSession(custody, lease.close, task, grant, runtime=self.name, variant=variant)
+            counting = lease.enter_context(self.witness.count(custody.child))
+            return JailedSession(custody, lease.close, task, grant, counting, runtime=self.name, variant=variant)
         except BaseException:
             lease.close()
             raise

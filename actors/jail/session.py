@@ -12,6 +12,7 @@ from runvisor.actors.jail.conversation import Bounds, Conversation
 from runvisor.actors.jail.custody import Custody
 from runvisor.actors.jail.outcome import Around, to_result
 from runvisor.actors.runtime import Cell, Watch
+from runvisor.actors.witness.counting import Counting
 from runvisor.policies.errors import RunvisorError, SpawnFailed
 from runvisor.policies.permissions import MiB, Permissions
 from runvisor.policies.result import Result
@@ -65,6 +66,7 @@ class JailedSession:
         give_back: Called once, to end the lease.
         task: The language and the label.
         grant: What it may do.
+        counting: Of its child; the lease ends it.
         runtime: The runtime's name.
         variant: The variant's name.
 
@@ -74,10 +76,19 @@ class JailedSession:
     """
 
     def __init__(
-        self, custody: Custody, give_back: Callable[[], None], task: Task, grant: Grant, *, runtime: str, variant: str
+        self,
+        custody: Custody,
+        give_back: Callable[[], None],
+        task: Task,
+        grant: Grant,
+        counting: Counting,
+        *,
+        runtime: str,
+        variant: str,
     ) -> None:
         permissions = grant.permissions
         child = custody.child
+        self._counting = counting
         self._around = Around.of(child, networked=custody.networked)
         self._task = task
         self._grant = replace(grant, permissions=replace(permissions, cpu_s=permissions.cpu_s or LIFETIME_S))
@@ -119,11 +130,14 @@ class JailedSession:
         }
         shared = sealed_parts(cell.inputs, message)
         bounds = Bounds(grant.permissions.timeout_s, grant.permissions.output_bytes, REPLY_BYTES)
+        self._counting.begin()
         transcript = self._conversation.exchange("cell", message, bounds, watch, shared)
+        self._counting.finish(killed=transcript.end != "reply")
         result = to_result(transcript, task, grant, queue_s=0.0, around=self._around, **self._names)
         total_s, before_s = transcript.usage.cpu_s, self._cpu_s
         self._cpu_s = total_s
         result = replace(result, usage=replace(result.usage, cpu_s=max(0.0, total_s - before_s)))
+        result = self._counting.told(result)
         if transcript.end == "reply" or result.error is None:
             return result
         self._ended = f"{type(result.error).__name__}: {result.error.what}"

@@ -20,6 +20,7 @@ from runvisor.actors.jail.process_limit import ProcessLimit
 from runvisor.actors.jail.spec import CPU_CGROUP, JailSpec
 from runvisor.actors.jail.standing import find_standing, layers_for
 from runvisor.actors.jail.uids import UIDS
+from runvisor.actors.jail.unified import identity_of
 from runvisor.actors.jail.zygote_process import Charter, TreeEnds
 from runvisor.policies.errors import ProtocolError, SpawnFailed, WorkerCrashed
 
@@ -50,10 +51,12 @@ class Zygote:
 
     Args:
         spec: What the children are.
+        identified: Each child is to have a cgroup v2 of its own, by which the kernel's programs know it.
     """
 
-    def __init__(self, spec: JailSpec) -> None:
+    def __init__(self, spec: JailSpec, *, identified: bool = False) -> None:
         self.spec = spec
+        self.identified = identified
         self._process: OwnProcess | None = None
         self._group: PoolGroup | None = None
         self._lock = threading.Lock()
@@ -70,7 +73,7 @@ class Zygote:
         Raises:
             SpawnFailed: It cannot run here; the message says what is missing.
         """
-        self._group = _pool_group(self.spec)
+        self._group = _pool_group(self.spec, identified=self.identified)
         self.layers = layers_for(
             self.spec,
             find_standing(),
@@ -165,6 +168,8 @@ class Zygote:
         try:
             child.wait_ready()
             child.limit_memory(memory_bytes, final=False)
+            if self.identified:
+                child.identity = identity_of(child.pid)
         except (SpawnFailed, WorkerCrashed, OSError) as error:
             child.close()
             raise SpawnFailed(f"no {self.spec.name} instance: {error}", "jail") from None
@@ -224,10 +229,10 @@ class Zygote:
                 child.note_exit(None)
 
 
-def _pool_group(spec: JailSpec) -> PoolGroup | None:
+def _pool_group(spec: JailSpec, *, identified: bool) -> PoolGroup | None:
     """Make the pool's cgroup, or return None where this user may make none."""
     cores = None if CPU_CGROUP in spec.without else spec.cores
     try:
-        return PoolGroup(group_name(os.getpid(), next(_sequence), spec.name), cores)
+        return PoolGroup(group_name(os.getpid(), next(_sequence), spec.name), cores, identified=identified)
     except OSError:
         return None

@@ -57,6 +57,7 @@ class PythonRuntime(JailedRuntime):
             spec = spec_of(self._profiles[name], self._profiles.values(), cores)
             made = JailedRuntime("python", spec, replace(size, minimum=1), hosts)
             made.on_connection = self.on_connection
+            made.witness = self.witness
             return made
 
         self._others = ProfilePools(make, max(1, max_profiles - 1), size)

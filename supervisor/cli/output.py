@@ -88,6 +88,27 @@ def print_result(result: Result) -> None:
             style="dim",
         )
     )
+    print_witness(result)
+
+
+def print_witness(result: Result) -> None:
+    """Print what the kernel counted, or why it did not; nothing if nobody asked."""
+    kernel = result.usage.kernel
+    if kernel is None:
+        if result.isolation.witness:
+            notes.print(Text(f"kernel: {result.isolation.witness}", style="dim"))
+        return
+    notes.print(
+        Text(
+            f"kernel: {kernel.syscalls} system calls · {kernel.cpu_s * 1e3:.2f} ms CPU · {kernel.switches} switches · "
+            f"{kernel.read_bytes} B read · {kernel.written_bytes} B written",
+            style="dim",
+        )
+    )
+    for verb, attempts in (("refused by the filter", kernel.refused), ("denied", kernel.denied)):
+        if attempts:
+            listed = ", ".join(f"{attempt.call} {attempt.error} x{attempt.count}" for attempt in attempts)
+            notes.print(Text(f"kernel: {verb}: {listed}", style="yellow"))
 
 
 def visible(text: str) -> str:

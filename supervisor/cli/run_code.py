@@ -34,6 +34,9 @@ def run(
     take: Annotated[Path | None, typer.Option("--out", help="A folder for what is left under /out.")] = None,
     profile: Annotated[str, typer.Option(help="Packages that Python finds loaded: bare, science, ...")] = "",
     record: Annotated[Path | None, typer.Option(help="Run it deterministically; write a recording here.")] = None,
+    observability: Annotated[
+        str, typer.Option(help="kernel: have the kernel count what it does; see docs/witness.md.")
+    ] = "off",
     explain: Annotated[bool, typer.Option("--explain", help="Say why this runtime was chosen.")] = False,
     address: Annotated[str | None, typer.Option(help="A Ray cluster to join; default is a local one.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
@@ -53,7 +56,7 @@ def run(
         raise ConfigError(
             "a recording holds no files and no profile", "--record", "leave --in, --out and --profile out"
         )
-    with reserved_stdout(wanted=as_json), Supervisor.start(address) as supervisor:
+    with reserved_stdout(wanted=as_json), _start(address, observability) as supervisor:
         label = "" if file == "-" else Path(file).name
         if record is not None:
             result, recording = supervisor.record(
@@ -81,6 +84,15 @@ def run(
             if explain and result.decision is not None:
                 typer.echo(result.decision.explain(), err=True)
     raise typer.Exit(result.error.exit_status if result.error else 0)
+
+
+def _start(address: str | None, observability: str) -> Supervisor:
+    match observability:
+        case "off":
+            return Supervisor.start(address)
+        case "kernel":
+            return Supervisor.start(address, observability="kernel")
+    raise ConfigError(f"{observability!r} is no observability", "--observability", "give off or kernel")
 
 
 def _read(file: str, language: str) -> tuple[str | bytes, str]:

@@ -1,0 +1,1 @@
+"""The kernel as a witness: counters of what each execution did, kept by programs at every system call."""

@@ -1,0 +1,171 @@
+"""What counts is loaded only while it is wanted, and its end is told, never taken for a count of nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from runvisor.actors.python.runtime import PythonRuntime
+from runvisor.actors.witness.accounts import Accounts, NotCounted
+from runvisor.actors.witness.counting import Witnessing
+from runvisor.actors.witness.programs import ACCOUNTS, PROGRAMS
+from runvisor.actors.witness.witness import Witness
+from runvisor.policies.errors import SpawnFailed
+from tests.actors.executing import execute
+from tests.actors.witness.conftest import POOL
+from tests.actors.witness.loaded_programs import counting_programs, wait_until_loaded
+
+_SOON_S = 20.0
+_CLIENT = """
+import sys
+from runvisor.actors.witness.accounts import Accounts
+accounts = Accounts.connect(sys.argv[1], 5)
+held = [accounts.open(identity) for identity in (1, 2, 3)]
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def own_witness() -> Iterator[Witness]:
+    """One that a test may end."""
+    made = Witness()
+    made.start()
+    yield made
+    made.close()
+
+
+def registered(witness: Witness) -> int:
+    return len(list(witness.registered()))
+
+
+def wait_until_registered(witness: Witness, count: int) -> None:
+    deadline = time.monotonic() + _SOON_S
+    while registered(witness) != count:
+        assert time.monotonic() < deadline, f"{registered(witness)} are registered, not {count}"
+        time.sleep(0.005)
+
+
+def test_programs_are_loaded_from_start_to_close() -> None:
+    before = counting_programs()
+    witness = Witness()
+    witness.start()
+    assert counting_programs() == before + len(PROGRAMS)
+    assert not registered(witness)
+    witness.close()
+    witness.close()
+    wait_until_loaded(before)
+
+
+def test_a_pool_lets_go_when_the_witness_closes(own_witness: Witness) -> None:
+    before = counting_programs() - len(PROGRAMS)
+    accounts = Accounts.connect(own_witness.path, 4)
+    own_witness.close()
+    wait_until_loaded(before)
+    with pytest.raises(NotCounted, match="has ended"):
+        accounts.open(1)
+
+
+def test_counts_stay_whole_when_the_witness_is_killed_meanwhile(own_witness: Witness) -> None:
+    before = counting_programs() - len(PROGRAMS)
+    accounts = Accounts.connect(own_witness.path, 4)
+    account = accounts.open(own_cgroup := 1 << 40)
+    assert own_cgroup in dict(own_witness.registered())
+    os.kill(own_witness.pid, signal.SIGKILL)
+    wait_until_ended(accounts)
+    assert counting_programs() == before + len(PROGRAMS)  # this pool still holds them
+    assert account.usage().syscalls == 0
+    account.close()
+    wait_until_loaded(before)
+
+
+def test_after_the_witness_was_killed_results_say_why_nothing_is_counted(own_witness: Witness) -> None:
+    runtime = PythonRuntime(POOL, "bare")
+    runtime.witness = Witnessing.connect(own_witness.path, 8)
+    try:
+        runtime.start()
+        assert execute(runtime, "1", "python", "native").isolation.witness == "kernel"
+        os.kill(own_witness.pid, signal.SIGKILL)
+        assert runtime.witness.accounts is not None
+        wait_until_ended(runtime.witness.accounts)
+        result = execute(runtime, "2", "python", "native")
+    finally:
+        runtime.close()
+        runtime.witness.close()
+    assert result.value == 2
+    assert result.usage.kernel is None
+    assert result.isolation.witness.startswith("not counted: the process that counts has ended")
+
+
+def wait_until_ended(accounts: Accounts) -> None:
+    deadline = time.monotonic() + _SOON_S
+    while not accounts.ended:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_a_pool_that_is_killed_leaves_nothing_registered(witness: Witness) -> None:
+    before = registered(witness), witness.free_accounts
+    with subprocess.Popen(
+        [sys.executable, "-c", _CLIENT, witness.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as pool:
+        assert pool.stdout is not None
+        assert pool.stdout.readline() == "held\n"
+        assert registered(witness) == before[0] + 3
+        pool.kill()
+    wait_until_registered(witness, before[0])
+    deadline = time.monotonic() + _SOON_S
+    while witness.free_accounts != before[1]:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_one_more_execution_than_accounts_is_not_counted_and_says_so(witness: Witness) -> None:
+    accounts = Accounts.connect(witness.path, 2)
+    try:
+        held = [accounts.open(1), accounts.open(2)]
+        with pytest.raises(NotCounted, match="more executions"):
+            accounts.open(3)
+        for account in held:
+            account.close()
+            account.close()
+    finally:
+        accounts.close()
+
+
+def test_one_pool_more_than_there_is_room_for_is_refused(witness: Witness) -> None:
+    with pytest.raises(NotCounted, match=f"of {ACCOUNTS} accounts are left"):
+        Accounts.connect(witness.path, ACCOUNTS + 1)
+
+
+def test_a_child_without_a_group_of_its_own_is_not_counted(witness: Witness) -> None:
+    accounts = Accounts.connect(witness.path, 2)
+    try:
+        with pytest.raises(NotCounted, match="no cgroup of its own"):
+            accounts.open(None)
+    finally:
+        accounts.close()
+
+
+def test_where_no_witness_listens_a_pool_says_so() -> None:
+    with pytest.raises(NotCounted, match="no process counts on this node"):
+        Accounts.connect("/nonexistent/witness.sock", 4)
+
+
+def test_without_the_capabilities_one_line_says_what_is_missing_and_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = counting_programs()
+    monkeypatch.setattr("runvisor.actors.witness.witness._CAPABILITIES", frozenset())
+    witness = Witness()
+    with pytest.raises(SpawnFailed, match="bpf map create: Operation not permitted") as refused:
+        witness.start()
+    assert "CAP_BPF" in refused.value.remedy
+    assert "\n" not in str(refused.value)
+    assert counting_programs() == before
