@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from runvisor.policies.errors import CapabilityDenied, GuestSyntaxError, RunvisorError
+from runvisor.policies.errors import CapabilityDenied, EngineRefused, GuestSyntaxError, RunvisorError
 from runvisor.policies.trust import Trust
 
 Loop = Literal["may_goto", "iterator"]
@@ -119,7 +119,8 @@ def scan(code: bytes, loop: Loop, *, max_instructions: int, maps: int = 2) -> in
 
     Raises:
         CapabilityDenied: It calls the kernel, or names kernel objects, beyond the harness.
-        GuestSyntaxError: It is too long, loops, recurses, or uses global data.
+        EngineRefused: It is too long, loops, recurses, or uses global data.
+        GuestSyntaxError: The bytes are not a program.
 
     Example:
         >>> scan(_LAYOUT.pack(0xB7, 0, 0, 1) + _LAYOUT.pack(0x95, 0, 0, 0), "may_goto", max_instructions=64)
@@ -130,7 +131,7 @@ def scan(code: bytes, loop: Loop, *, max_instructions: int, maps: int = 2) -> in
     """
     program = decode(code)
     if len(program) > max_instructions:
-        raise GuestSyntaxError(
+        raise EngineRefused(
             f"the program compiles to {len(program)} instructions, more than {max_instructions}",
             "instructions",
             "make it shorter, or unroll less",
@@ -173,7 +174,7 @@ def _longest_turn(ways: list[tuple[int, ...]], gate: int) -> int:
     """Return the most instructions from the gate, or the start, to the gate or the end.
 
     Raises:
-        GuestSyntaxError: There is a cycle that does not pass the gate.
+        EngineRefused: There is a cycle that does not pass the gate.
     """
     longest = [0] * len(ways)
     state = bytearray(len(ways))  # 0 new, 1 on the way that is being walked, 2 done
@@ -188,7 +189,7 @@ def _longest_turn(ways: list[tuple[int, ...]], gate: int) -> int:
                 state[at] = 1
                 for there in ahead:
                     if state[there] == 1:
-                        raise GuestSyntaxError(
+                        raise EngineRefused(
                             "the program has a loop that the compiler could not unroll",
                             f"instruction {at}",
                             "give it a small constant bound and write '#pragma unroll' before it",
@@ -212,7 +213,7 @@ def _check_load(program: tuple[Instruction, ...], index: int, maps: int) -> None
     if low.source == 0:
         if high.immediate == 0 and low.immediate >= 0:
             # For a small constant compilers emit a move: this is the address of data, not relocated.
-            raise GuestSyntaxError(
+            raise EngineRefused(
                 "the program uses data outside the record and the state: a constant table, a string or a variable",
                 f"instruction {index}",
                 "keep it in struct state, or write a switch",
@@ -230,7 +231,7 @@ def _ways(instruction: Instruction, index: int, width: int, length: int, loop: L
         return ()
     if opcode == _CALL:
         if instruction.source == 1:
-            raise GuestSyntaxError(
+            raise EngineRefused(
                 "the program calls a function that cannot be inlined",
                 f"instruction {index}",
                 "write it without recursion and without function pointers",

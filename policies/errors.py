@@ -141,6 +141,10 @@ class GuestSyntaxError(GuestError):
     """Guest code does not parse or compile; ``where`` is ``line:column``."""
 
 
+class EngineRefused(GuestSyntaxError):
+    """An engine cannot take the program, though another may; nothing of it was run."""
+
+
 class GuestCrashed(GuestError):
     """The guest's process died by a signal of its own making (for one, a segfault)."""
 

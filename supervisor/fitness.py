@@ -13,7 +13,7 @@ from runvisor.policies.trust import Grant
 
 
 def fitness(
-    task: Task, grant: Grant, arms: Sequence[Arm], unavailable: Mapping[str, str]
+    task: Task, grant: Grant, arms: Sequence[Arm], unavailable: Mapping[str, str], refused: Mapping[str, str]
 ) -> tuple[Mapping[str, str], str]:
     """Look into a task's code for what some arms of its language cannot run.
 
@@ -22,6 +22,8 @@ def fitness(
         grant: What it may do.
         arms: Those that are thought of.
         unavailable: Runtimes and arms that this cluster lacks, with the reason.
+        refused: Arms that refused this very program before, with the reason; they are asked again
+            only if no other one is left.
 
     Returns:
         The arms that are ruled out, each with its reason, and a sentence on what was found.
@@ -39,4 +41,6 @@ def fitness(
         return unfit, found
     if task.language == "javascript" and ARM not in unavailable:
         return quickjs_fitness(task.source, is_alone=is_alone(RIVAL))
+    if refused and split_eligible(arms, task.language, grant, {**unavailable, **refused})[0]:
+        return refused, ""
     return {}, ""

@@ -22,7 +22,7 @@ from runvisor.actors.channel.base import Channel, OnEvent
 from runvisor.actors.channel.frames import Message
 from runvisor.actors.runtime import Load
 from runvisor.policies.batches import Ending, endings_of
-from runvisor.policies.errors import Cancelled, ProtocolError, RunvisorError, SpawnFailed, WorkerCrashed
+from runvisor.policies.errors import Cancelled, EngineRefused, ProtocolError, RunvisorError, SpawnFailed, WorkerCrashed
 from runvisor.policies.permissions import Permissions
 from runvisor.policies.result import Result, Usage
 from runvisor.policies.scheduling.arms import ARMS, Arm, unfit_for_profile
@@ -35,6 +35,7 @@ from runvisor.policies.values import Value, pack
 from runvisor.supervisor.execution import Call
 from runvisor.supervisor.fitness import fitness
 from runvisor.supervisor.pool_link import PoolLink
+from runvisor.supervisor.refusals import Refusals
 from runvisor.supervisor.reporter import Reporter
 from runvisor.supervisor.shared import sealed_inputs
 
@@ -66,6 +67,7 @@ class Handle:
         self._name = secrets.token_hex(8)
         self._random = random.Random()
         self._unavailable: Mapping[str, str] = {}
+        self._refusals = Refusals()
         self._attach()
         self._reporter = Reporter(self._report)
 
@@ -85,6 +87,8 @@ class Handle:
     ) -> Result:
         """Run one task on the arm that looks best, and learn from it.
 
+        A program that an engine cannot take goes on to the next arm, before anything of it ran.
+
         Args:
             task: What to run.
             on_excess: What to do about permissions beyond a ceiling.
@@ -100,20 +104,30 @@ class Handle:
             WorkerError: Our side failed; a task that had not started was tried again once.
         """
         call = call or Call()
-        decision, runtime, variant, pool = self._place(task, on_excess, language_reason, ARMS)
-        request = {
-            "op": "execute",
-            "authority": self._authority,
-            "variant": variant,
-            "on_excess": on_excess,
-            "execution": call.id,
-            "stream": on_event is not None,
-        }
+        asked: set[str] = set()
+        result: Result | None = None
         with sealed_inputs(task.inputs) as inputs:
-            request["task"] = {**replace(task, inputs=None).to_wire(), "inputs": inputs.data}
+            wire = {**replace(task, inputs=None).to_wire(), "inputs": inputs.data}
             shared = [part.fileno() for part in inputs.memory]
-            answer = self._request(request, runtime, pool, decision, task, on_event, call, shared)
-        return self._read(answer, runtime, decision, task)
+            while True:
+                decision, runtime, variant, pool = self._place(task, on_excess, language_reason, ARMS)
+                if result is not None and decision.arm in asked:
+                    return result  # what refused it is all there is
+                request = {
+                    "op": "execute",
+                    "authority": self._authority,
+                    "variant": variant,
+                    "on_excess": on_excess,
+                    "execution": call.id,
+                    "stream": on_event is not None,
+                    "task": wire,
+                }
+                answer = self._request(request, runtime, pool, decision, task, on_event, call, shared)
+                result = self._read(answer, runtime, decision, task)
+                if not isinstance(result.error, EngineRefused):
+                    return result
+                asked.add(decision.arm)
+                self._refusals.add(task, decision.arm, result.error)
 
     def run_batch(
         self, task: Task, inputs: Sequence[Value], *, on_excess: OnExcess = "refuse", language_reason: str = ""
@@ -254,7 +268,7 @@ class Handle:
 
     def _decide(self, task: Task, grant: Grant, language_reason: str, arms: Sequence[Arm]) -> Decision:
         loads = {name: pool.load for name, pool in list(self._pools.items())}
-        unfit, found = fitness(task, grant, arms, self._unavailable)
+        unfit, found = fitness(task, grant, arms, self._unavailable, self._refusals.of(task))
         return choose(
             task.language,
             family_of(task.language, task.code),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from runvisor.policies.errors import GuestSyntaxError
+from runvisor.policies.errors import EngineRefused, GuestSyntaxError
 from runvisor.policies.records import LAYOUT_FILE, PROGRAM_FILE
 
 _LOG_CHARACTERS: Final = 2000
@@ -27,7 +27,7 @@ _BACKEND_SAYS: Final = (
     ),
 )
 
-_VERIFIER_SAYS: Final = (
+_VERIFIER_REFUSES: Final = (
     (
         r"unbounded memory access|outside of the allowed memory range|invalid access to map value|"
         r"(min|max) value is|value is outside",
@@ -54,18 +54,23 @@ _VERIFIER_SAYS: Final = (
         "the program reads a local variable before it is set",
         "give it a first value",
     ),
+    (r"misaligned", "the program reads or writes at an address that is not aligned", "use whole fields"),
+)
+"""Pattern, fact and remedy: what is wrong with the program, whatever runs it."""
+_VERIFIER_GIVES_UP: Final = (
     (r"infinite loop|back-edge|loop detected", "the program has a loop that may not end", "give it a constant bound"),
     (
         r"too many instructions|too large|too complex",
         "the program has too many paths to be checked",
         "make it shorter, or unroll less",
     ),
-    (r"misaligned", "the program reads or writes at an address that is not aligned", "use whole fields"),
+    (r"combined stack size|stack depth", "the program needs more stack than the kernel gives", "keep less at a time"),
 )
+"""What is beyond the kernel only."""
 
 
 def compiler_error(said: str, *, crashed: bool) -> GuestSyntaxError:
-    """Return the error for what the compiler wrote to standard error.
+    """Return the error for what the compiler wrote to standard error; `EngineRefused` if only the kernel lacks it.
 
     Args:
         said: Its messages; from a process that read hostile text.
@@ -78,7 +83,7 @@ def compiler_error(said: str, *, crashed: bool) -> GuestSyntaxError:
     said = "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in said)
     details = {"log": said[:_LOG_CHARACTERS]}
     if match := _DIVISION.search(said):
-        return GuestSyntaxError(
+        return EngineRefused(
             "signed division is not among the kernel's instructions",
             f"{match[1]}:1",
             "divide unsigned integers",
@@ -99,7 +104,7 @@ def compiler_error(said: str, *, crashed: bool) -> GuestSyntaxError:
         where = f"{match[2]}:{match[3]}" if match[1].endswith(PROGRAM_FILE) else "1:1"
         for mark, what, remedy in _BACKEND_SAYS:
             if mark in match[4]:
-                return GuestSyntaxError(what, where, remedy, details)
+                return EngineRefused(what, where, remedy, details)
         return GuestSyntaxError(match[4][:_WHAT_CHARACTERS], where, "", details)
     last = next((line for line in said.splitlines() if line.startswith("LLVM ERROR")), "")
     what = "the compiler gave up on the program" if crashed else "the program does not compile"
@@ -111,7 +116,7 @@ TOO_MANY_PATHS: Final = "BPF program is too large"
 
 
 def verifier_error(log: str) -> GuestSyntaxError:
-    """Return the error for the verifier's log of a refused program.
+    """Return the error for the verifier's log of a refused program; `EngineRefused` if it only gave up.
 
     Example:
         >>> print(verifier_error("R2 unbounded memory access, make sure to bounds check any such access"))
@@ -122,8 +127,9 @@ the array's size, or mask it, right before it is used
     details = {"log": "\n".join(lines[-6:])[-_LOG_CHARACTERS:]}
     reasons = [line for line in lines if not line.startswith("processed ")]
     for line in reversed(reasons[-4:]):
-        for pattern, what, remedy in _VERIFIER_SAYS:
-            if re.search(pattern, line):
-                return GuestSyntaxError(what, "verifier", remedy, details)
+        for kind, table in ((EngineRefused, _VERIFIER_GIVES_UP), (GuestSyntaxError, _VERIFIER_REFUSES)):
+            for pattern, what, remedy in table:
+                if re.search(pattern, line):
+                    return kind(what, "verifier", remedy, details)
     last = reasons[-1].strip()[:_WHAT_CHARACTERS] if reasons else "it gave no reason"
     return GuestSyntaxError(f"the kernel's verifier refuses the program: {last}", "verifier", "", details)

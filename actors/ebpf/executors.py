@@ -58,6 +58,7 @@ class Executor:
         self._placement = Placement(child.pid)
         self._loaded = LoadedPrograms()
         self._loading = False
+        self._has_started = False
         self._poll = select.poll()
         self._poll.register(child.channel.fileno(), select.POLLIN)
         self.dead = False
@@ -92,7 +93,7 @@ class Executor:
         Args:
             work: What to run.
             deadline: By `time.monotonic`.
-            on_started: Called once, before the executor gets anything of the task.
+            on_started: Called when the program is loaded, before the executor gets anything to run.
 
         Returns:
             The executor's answer; ``{"op": "silent"}`` if it must be killed at the deadline,
@@ -103,18 +104,17 @@ class Executor:
         """
         if not self.check():
             raise WorkerCrashed("the executor died while it waited", "ebpf", "", {"started": False})
-        on_started()
-        self.dead = True
+        self.dead, self._has_started = True, False
         try:
             with self._placement.on_one_core(work.instructions <= SHORT_RUN):
-                answer = self._run(work, deadline)
+                answer = self._run(work, deadline, on_started)
         except TimeoutError:
             return {"op": "silent"}
         except (OSError, ProtocolError) as error:
             end = self._child.exit(_EXIT_S)
             if end is not None and end.oom_killed:
                 return {"op": "out of memory", "loading": self._loading}
-            raise WorkerCrashed(f"the executor failed: {error}", "ebpf", "", {"started": True}) from None
+            raise WorkerCrashed(f"the executor failed: {error}", "ebpf", "", {"started": self._has_started}) from None
         self.dead = False
         return answer
 
@@ -124,7 +124,7 @@ class Executor:
         self._child.close()
         self._loaded.close()
 
-    def _run(self, work: Work, deadline: float) -> Message:
+    def _run(self, work: Work, deadline: float, on_started: Callable[[], None]) -> Message:
         loaded = self._loaded.find(work.artifact, work.room)
         start_kind = "warm"
         if loaded is None:
@@ -132,6 +132,8 @@ class Executor:
             loaded, refusal = self._load(work, deadline)
             if loaded is None:
                 return refusal
+        self._has_started = True
+        on_started()
         return {**work.run(loaded, _Ask(self, loaded.number, deadline)), "start_kind": start_kind}
 
     def _load(self, work: Work, deadline: float) -> tuple[LoadedProgram | None, Message]:

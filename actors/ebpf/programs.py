@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from runvisor.actors.ebpf.compiler import Artifact
+from runvisor.policies.errors import EngineRefused
 from runvisor.policies.records import RecordProgram, parse_program
 from runvisor.policies.trust import Trust
 
@@ -22,6 +23,8 @@ class Known:
     def __init__(self, program: RecordProgram) -> None:
         self.program = program
         self.artifacts: dict[Trust, Artifact] = {}
+        self.refusals: dict[Trust, EngineRefused] = {}
+        """Why the kernel cannot take it: found out once, said again."""
 
 
 class Programs:

@@ -21,6 +21,7 @@ from runvisor.actors.runtime import Load, PoolSize, Probe, Watch, called_off
 from runvisor.actors.settings import RuntimeSettings
 from runvisor.policies.bytecode import ITERATOR_CALLS, MAX_INSTRUCTIONS, Loop
 from runvisor.policies.errors import (
+    EngineRefused,
     GuestError,
     InvalidTask,
     LimitExceeded,
@@ -111,6 +112,9 @@ class EbpfRuntime:
         ends the waiting at once, and is honoured before and after the kernel runs
         the program, not within.
 
+        A program that the kernel cannot take, though wasm may, ends as `EngineRefused`:
+        nothing has started then, and the same is said at once the next time.
+
         Raises:
             InvalidTask: Not a record task, or inputs that do not fit the program.
             PoolExhausted: No executor came free in time.
@@ -134,9 +138,13 @@ class EbpfRuntime:
             limits = grant.permissions
             check_task(program, inputs, limits.memory_bytes, limits.output_bytes)
             collected = Answer(program, inputs, limits.output_bytes)
-            artifact = self._artifact(known, self._loops[tier], run)
-            answer = self._answer(RecordWork(artifact, program, inputs.records, state, collected), tier, run)
-            value, collected_bytes = _value(answer, collected, grant)
+            try:
+                artifact = self._artifact(known, self._loops[tier], run)
+                answer = self._answer(RecordWork(artifact, program, inputs.records, state, collected), tier, run)
+                value, collected_bytes = _value(answer, collected, grant)
+            except EngineRefused as refusal:
+                known.refusals[grant.trust] = refusal
+                raise
             run.bytes_out = _COUNT_BYTES + program.state_bytes + collected_bytes
             if watch.cancellation.cancelled:
                 raise called_off()
@@ -175,13 +183,15 @@ class EbpfRuntime:
         self._compiler.close()
 
     def _artifact(self, known: Known, loop: Loop, run: _Run) -> Artifact:
-        """Compile a program, or find it compiled."""
+        """Compile a program, or find it compiled, or refused."""
         trust = run.grant.trust
+        if (refusal := known.refusals.get(trust)) is not None:
+            raise EngineRefused(*refusal.args)
         artifact = known.artifacts.get(trust)
         if artifact is None:
             run.start_kind = "cold"
             timeout_s = run.grant.permissions.timeout_s
-            artifact = self._compiler.compile(known.program, loop, MAX_INSTRUCTIONS[trust], timeout_s, run.on_started)
+            artifact = self._compiler.compile(known.program, loop, MAX_INSTRUCTIONS[trust], timeout_s, run.begin)
             known.artifacts[trust] = artifact
         return artifact
 
@@ -192,6 +202,7 @@ class EbpfRuntime:
             with self._tier(tier).lend(run.grant.principal, work.artifact, run.cancellation) as executor:
                 now = time.monotonic()
                 run.queue_s += now - waited
+                run.begin()
                 left_s = run.left_s()
                 if left_s <= 0:
                     raise _late(run.grant)
@@ -273,14 +284,21 @@ class _Run:
         self.start_kind: StartKind = "warm"
         self.was_loaded = False
         self._on_started = watch.started
+        self._has_started = False
         self._began: float | None = None
         self._queued_before = 0.0
 
-    def on_started(self) -> None:
-        """Start the clock, once."""
+    def begin(self) -> None:
+        """Start the clock, once: compiling counts, though until the program runs another engine may."""
         if self._began is None:
             self._began = time.monotonic()
             self._queued_before = self.queue_s
+
+    def on_started(self) -> None:
+        """Say that the program is loaded and about to run."""
+        self.begin()
+        if not self._has_started:
+            self._has_started = True
             self._on_started()
 
     def elapsed_s(self) -> float:

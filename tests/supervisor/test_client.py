@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from runvisor.actors.ebpf.probe import probe_ebpf
 from runvisor.actors.jail.probe import probe_jail
 from runvisor.actors.wasm.cpython import execution as cpython
 from runvisor.actors.wasm.images.recipes import remedy
@@ -67,6 +68,27 @@ def test_numeric_code_is_said_to_be_compilable(supervisor: Supervisor) -> None:
     assert decision is not None
     assert "python/jit compiles: f" in decision.explain()
     assert {"python/native", "python/jit"} <= {candidate.arm for candidate in decision.candidates}
+
+
+def test_a_record_program_that_the_kernel_cannot_take_runs_as_wasm_and_the_decision_says_why(
+    supervisor: Supervisor,
+) -> None:
+    if probe_ebpf().available is False:
+        pytest.skip(probe_ebpf().detail)
+    loop = "for (u64 i = 0; i < r->value % 7; i++) s->total = s->total * 3 + i;"
+    source = f"struct state {{ u64 total; }};\nint on_record(struct record *r, struct state *s) {{ {loop} return 1; }}"
+    records = np.arange(10, dtype="<u8")
+    expected = 0
+    for step in (step for value in range(10) for step in range(value % 7)):
+        expected = (expected * 3 + step) % 2**64
+    for _ in range(2):
+        result = supervisor.run(source, "c-record", inputs={"records": records}, trust="verified")
+        assert result.unwrap() == {"selected": 10, "state": {"total": expected}}
+        assert (result.runtime, result.variant) == ("wasm", "record")
+        assert result.decision is not None
+        assert "ebpf/record (the program has a loop that the compiler could not unroll)" in result.decision.explain()
+    asked = [record for record in audit_records(supervisor) if "ebpf/record" in json.dumps(record)]
+    assert len(asked) == 1, "the second task went straight to the other engine"
 
 
 def test_javascript_that_counts_instructions_runs_on_the_arm_that_can(supervisor: Supervisor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from runvisor.actors.ebpf.runtime import EbpfRuntime
 from runvisor.actors.runtime import Watch
 from runvisor.policies.errors import (
     Cancelled,
+    EngineRefused,
     GuestSyntaxError,
     InvalidTask,
     MemoryLimitExceeded,
@@ -232,6 +234,46 @@ def test_a_task_that_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(InvalidTask):
         runtime.execute(Task(source, language, inputs), variant, GRANT, Watch())
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("for (u64 i = 0; i < r->value; i++) s->total += i * s->total;", "a loop"),
+        ("s->total = (s64)r->value / (s64)r->id;", "signed division"),
+        ("u32 t[5] = {7, 6, 0, 4, 3}; s->total += t[r->kind % 5];", "data outside"),
+    ],
+)
+def test_what_only_the_kernel_cannot_take_is_refused_before_it_starts_and_at_once_the_next_time(
+    runtime: EbpfRuntime, body: str, says: str
+) -> None:
+    task = Task(function(body), "c-record", {"records": np.zeros(2, EVENT)})
+    started: list[bool] = []
+    for kind in ("cold", "warm"):
+        result = runtime.execute(task, "record", GRANT, Watch(lambda: started.append(True)))
+        assert isinstance(result.error, EngineRefused)
+        assert re.search(says, result.error.what)
+        assert result.usage.start_kind == kind, "the second time nothing is compiled"
+    assert not started
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("body", ["s->total = r[1].value;", "s->total = *(u64 *)r->value;", "s->nothing = 1;"])
+def test_what_is_wrong_anywhere_is_no_matter_of_the_engine(runtime: EbpfRuntime, body: str) -> None:
+    started: list[bool] = []
+    task = Task(function(body), "c-record", {"records": np.zeros(2, EVENT)})
+    result = runtime.execute(task, "record", GRANT, Watch(lambda: started.append(True)))
+    assert type(result.error) is GuestSyntaxError
+    assert not started
+
+
+@pytest.mark.kernel
+def test_a_program_starts_once_however_many_parts_its_records_take(runtime: EbpfRuntime) -> None:
+    started: list[bool] = []
+    task = Task(GOOD, "c-record", {"records": np.zeros(1_000_000, EVENT)})
+    runtime.execute(task, "record", GRANT, Watch(lambda: started.append(True))).unwrap()
+    assert started == [True]
 
 
 @pytest.mark.kernel
