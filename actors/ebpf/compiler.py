@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from runvisor.actors.artifacts import ArtifactCache
 from runvisor.actors.ebpf.agreement import BODY_NAME, FUNCTION
+from runvisor.actors.ebpf.code_cache import CodeCache
 from runvisor.actors.ebpf.diagnostics import compiler_error
 from runvisor.actors.ebpf.harness import main_text
 from runvisor.actors.instances import InstancePool
@@ -50,9 +52,11 @@ class Compiler:
 
     Args:
         size: How many compilations at once, and how long to wait for a turn.
+        artifacts: Where instructions are kept for later processes; None compiles every text.
     """
 
-    def __init__(self, size: PoolSize) -> None:
+    def __init__(self, size: PoolSize, artifacts: ArtifactCache | None = None) -> None:
+        self._cache = CodeCache(artifacts)
         self._zygote = Zygote(JailSpec("ebpf-compiler", _GUEST, syscalls="guest"))
         self._children: InstancePool[Child] = InstancePool(
             lambda: self._zygote.spawn(memory_bytes=_MEMORY_BYTES),
@@ -84,7 +88,7 @@ class Compiler:
             loop: How the harness loops on this kernel.
             max_instructions: The longest program allowed.
             timeout_s: The child is killed then.
-            on_started: Called once, when the child is about to read the text.
+            on_started: Called once, when the child is about to read the text; not if it is kept.
 
         Raises:
             GuestSyntaxError: It does not compile, or loops.
@@ -111,6 +115,8 @@ class Compiler:
     ) -> dict[str, bytes]:
         """Compile a text to the instructions of its functions, in a child that no text was given to before.
 
+        The same text, kernel and compiler give what they gave an earlier process, if that is kept.
+
         The instructions come from a process that read the text: whoever did not write it
         himself scans them before they are loaded. They fit any type of program. Maps are
         not declared but named by index, ``rv_map(1, index)``, after
@@ -122,7 +128,7 @@ class Compiler:
                 program; all others must be inlined. bcc takes the main file for its own dialect.
             body: Text of a second file, not touched by bcc, that ``main`` includes as `BODY_PATH`.
             timeout_s: The child is killed then.
-            on_started: Called once, when the child is about to read the text.
+            on_started: Called once, when the child is about to read the text; not if it is kept.
             functions: Names of the programs.
 
         Raises:
@@ -132,10 +138,15 @@ class Compiler:
             WorkerCrashed: The child died before it read the text.
             PoolExhausted: No child came free in time.
         """
+        kept = self._cache.get(main, body, functions)
+        if kept is not None:
+            return kept
         task = {"main": main, "body": body, "functions": list(functions)}
         with self._children.lend() as child:
             transcript = converse(child, task, Bounds(timeout_s, _MESSAGE_BYTES, _REPLY_BYTES), Watch(on_started))
-        return _instructions(transcript, timeout_s, functions)
+        codes = _instructions(transcript, timeout_s, functions)
+        self._cache.put(main, body, functions, codes)
+        return codes
 
     def close(self) -> None:
         """End every child and the zygote; closing twice is fine."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Final, Literal
 
+from runvisor.actors.artifacts import shared_artifacts
 from runvisor.actors.channel.frames import Message
 from runvisor.actors.ebpf import btf
 from runvisor.actors.ebpf.compiler import Artifact, Compiler
@@ -19,6 +20,7 @@ from runvisor.actors.ebpf.work import RecordWork, Work
 from runvisor.actors.jail.spec import CPU_CGROUP, LAYERS
 from runvisor.actors.runtime import Load, PoolSize, Probe, Watch, called_off
 from runvisor.actors.settings import RuntimeSettings
+from runvisor.actors.user_cache import cache_folder
 from runvisor.policies.bytecode import ITERATOR_CALLS, MAX_INSTRUCTIONS, Loop
 from runvisor.policies.errors import (
     EngineRefused,
@@ -75,7 +77,7 @@ class EbpfRuntime:
         self.name = "ebpf"
         self._size = size or PoolSize()
         self._asked_loop = loop
-        self._compiler = Compiler(self._size)
+        self._compiler = Compiler(self._size, shared_artifacts(cache_folder()))
         self._tiers: dict[Tier, Executors] = {}
         self._tiers_lock = threading.Lock()
         self._programs = Programs()
@@ -189,9 +191,8 @@ class EbpfRuntime:
             raise EngineRefused(*refusal.args)
         artifact = known.artifacts.get(trust)
         if artifact is None:
-            run.start_kind = "cold"
             timeout_s = run.grant.permissions.timeout_s
-            artifact = self._compiler.compile(known.program, loop, MAX_INSTRUCTIONS[trust], timeout_s, run.begin)
+            artifact = self._compiler.compile(known.program, loop, MAX_INSTRUCTIONS[trust], timeout_s, run.on_compiling)
             known.artifacts[trust] = artifact
         return artifact
 
@@ -293,6 +294,11 @@ class _Run:
         if self._began is None:
             self._began = time.monotonic()
             self._queued_before = self.queue_s
+
+    def on_compiling(self) -> None:
+        """Note that a compiler is at work."""
+        self.begin()
+        self.start_kind = "cold"
 
     def on_started(self) -> None:
         """Say that the program is loaded and about to run."""

@@ -8,12 +8,13 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any, Final
 
+from runvisor.actors.artifacts import shared_artifacts
 from runvisor.actors.jail.egress.records import EgressRecord
 from runvisor.actors.jail.probe import probe_jail
 from runvisor.actors.jail.standing import engine_layers
 from runvisor.actors.runtime import Load, PoolSize, Probe, Watch, called_off
 from runvisor.actors.settings import RuntimeSettings
-from runvisor.actors.wasm.artifacts import shared_artifacts
+from runvisor.actors.user_cache import cache_folder
 from runvisor.actors.wasm.compilers import compilers
 from runvisor.actors.wasm.compilers.compilers import Compilers
 from runvisor.actors.wasm.components.execution import ComponentRun
@@ -25,7 +26,6 @@ from runvisor.actors.wasm.javascript import work as javascript
 from runvisor.actors.wasm.library import Api, api_for, untested
 from runvisor.actors.wasm.principals import Errand, Principals
 from runvisor.actors.wasm.record import RecordPrograms, RecordRun
-from runvisor.actors.wasm.user_cache import cache_folder
 from runvisor.actors.wasm.wasi.guard import Denial
 from runvisor.policies.errors import DiskLimitExceeded, GuestError, InvalidTask, LimitExceeded
 from runvisor.policies.record_answers import check_task

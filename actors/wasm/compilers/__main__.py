@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from runvisor.actors.user_cache import cache_folder
 from runvisor.actors.wasm.compilers import go, ziglang
 from runvisor.actors.wasm.compilers.sysroot import Sysroot
-from runvisor.actors.wasm.user_cache import cache_folder
 from runvisor.policies.errors import RunvisorError
 
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from runvisor.actors.wasm.artifacts import ArtifactCache
+from runvisor.actors.artifacts import ArtifactCache
 from runvisor.actors.wasm.compilers import toolchain
 from runvisor.actors.wasm.compilers.c import CPP, RECORD_C, C
 from runvisor.actors.wasm.compilers.compiler import Compiler

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from runvisor.actors.wasm.user_cache import cache_folder
+from runvisor.actors.user_cache import cache_folder
 from runvisor.policies.errors import ConfigError, SpawnFailed
 
 _BUILD_TIMEOUT_S: Final = 1800.0

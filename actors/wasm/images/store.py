@@ -15,9 +15,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
+from runvisor.actors.user_cache import cache_folder
 from runvisor.actors.wasm.images.manifest import FILENAME, Manifest
 from runvisor.actors.wasm.images.recipes import Tell, recipe, remedy
-from runvisor.actors.wasm.user_cache import cache_folder
 from runvisor.policies.errors import ConfigError
 
 _PRIVATE: Final = 0o700

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -248,7 +249,8 @@ def test_a_task_that_does_not_fit_is_refused(
 def test_what_only_the_kernel_cannot_take_is_refused_before_it_starts_and_at_once_the_next_time(
     runtime: EbpfRuntime, body: str, says: str
 ) -> None:
-    task = Task(function(body), "c-record", {"records": np.zeros(2, EVENT)})
+    unheard_of = f"// {secrets.token_hex(8)}\n"  # by any cache
+    task = Task(unheard_of + function(body), "c-record", {"records": np.zeros(2, EVENT)})
     started: list[bool] = []
     for kind in ("cold", "warm"):
         result = runtime.execute(task, "record", GRANT, Watch(lambda: started.append(True)))

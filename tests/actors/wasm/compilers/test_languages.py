@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runvisor.actors.wasm.artifacts import ArtifactCache
+from runvisor.actors.artifacts import ArtifactCache
 from runvisor.actors.wasm.compilers.compilers import TOOLCHAINS, Compilers
 from runvisor.policies import errors
 from tests.actors.wasm.compilers.conftest import Compile, toolchain_of

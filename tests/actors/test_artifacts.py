@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from runvisor.actors.wasm.artifacts import ArtifactCache
+from runvisor.actors.artifacts import ArtifactCache
 from runvisor.policies.errors import ConfigError
 
 KEY = b"source, flags, version"
@@ -248,7 +248,7 @@ def test_a_kind_is_a_plain_word(cache: ArtifactCache, kind: str) -> None:
 _WORKER = """
 import sys
 from pathlib import Path
-from runvisor.actors.wasm.artifacts import ArtifactCache
+from runvisor.actors.artifacts import ArtifactCache
 cache = ArtifactCache(Path(sys.argv[1]), max_bytes=20_000)
 for number in range(150):
     key = b"%d" % (number % 30)
