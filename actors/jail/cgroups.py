@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from runvisor.actors.jail.spec import CPU_CGROUP, MEMORY_CGROUP
-from runvisor.actors.jail.unified import unified_parent
+from runvisor.actors.jail.unified import unified_mount, unified_parent
 from runvisor.policies.permissions import MiB
 
 MOUNT: Final = Path("/sys/fs/cgroup")
@@ -96,14 +96,24 @@ def find_v1_parent(controller: str, mount: Path = MOUNT, membership: str | None 
         _, controllers, path = line.split(":", 2)
         if controller not in controllers.split(","):
             continue
-        for parent in dict.fromkeys((mount / controller / path.lstrip("/"), mount / controller)):
-            probe = parent / f"runvisor-probe-{os.getpid()}-{time.monotonic_ns()}"
-            try:
-                probe.mkdir()
-                probe.rmdir()
-            except OSError:
-                continue
-            return parent
+        return _first_writable(mount / controller / path.lstrip("/"), mount / controller)
+    return None
+
+
+def find_v2_parent() -> Path | None:
+    """Find where v2 groups without a controller can be made, by making one; None where they cannot."""
+    return _first_writable(*filter(None, (unified_parent(), unified_mount())))
+
+
+def _first_writable(*parents: Path) -> Path | None:
+    for parent in dict.fromkeys(parents):
+        probe = parent / f"runvisor-probe-{os.getpid()}-{time.monotonic_ns()}"
+        try:
+            probe.mkdir()
+            probe.rmdir()
+        except OSError:
+            continue
+        return parent
     return None
 
 
@@ -269,6 +279,12 @@ class PoolGroup:
         """
         with contextlib.suppress(OSError):  # the kernel's own weight only makes them slower
             file.write_text(str(min(maximum, one * (os.cpu_count() or 1))))
+
+    @property
+    def v2_tree(self) -> Tree | None:
+        """Its part in the v2 hierarchy, if it has one; each slot is a group there as well."""
+        mount = unified_mount()
+        return next((tree for tree in self.trees if mount is not None and tree.path.is_relative_to(mount)), None)
 
     def slot(self, name: str) -> Slot:
         """Return the slot of one child, which the zygote has made."""

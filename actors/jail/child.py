@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -105,6 +106,7 @@ class Child:
         self.stdout_fd, self.stderr_fd, self.pidfd = fds[1:]
         self._slot = slot
         self._owned: list[int] = []
+        self._at_close: list[Callable[[], None]] = []
         self._exited = threading.Event()
         self._exit: ChildExit | None = None
         self._closed = False
@@ -193,6 +195,10 @@ class Child:
         """Take a descriptor that is to be closed with the child."""
         self._owned.append(fd)
 
+    def at_close(self, act: Callable[[], None]) -> None:
+        """Have something done when the child is closed."""
+        self._at_close.append(act)
+
     def exit(self, timeout_s: float = _EXIT_TIMEOUT_S) -> ChildExit | None:
         """Wait for the child's end and say how it came; None if it has not ended in time."""
         self._exited.wait(timeout_s)
@@ -213,6 +219,8 @@ class Child:
         self._slot.close()
         for fd in (self.stdout_fd, self.stderr_fd, self.pidfd, *self.folders, *self.listeners, *self._owned):
             os.close(fd)
+        for act in self._at_close:
+            act()
         if self.scratch:
             self.exit()  # while it dies it may still write
             scratches.remove(self.scratch)

@@ -24,7 +24,7 @@ from runvisor.actors.jail.egress.plan import NetworkPlan
 from runvisor.actors.jail.landlock import Ruleset
 from runvisor.actors.jail.namespaces import enter_user_namespace
 from runvisor.actors.jail.seccomp import Filter
-from runvisor.actors.jail.spec import ALL_LAYERS, USER_NAMESPACE, JailSpec
+from runvisor.actors.jail.spec import ALL_LAYERS, EGRESS_FILTER, USER_NAMESPACE, JailSpec
 
 _CHANNEL_FD: Final = 3
 _INNER_UID: Final = 1000
@@ -56,6 +56,8 @@ class Admission:
     """What its grant adds to what it sees; None adds nothing."""
     network: NetworkPlan | None = None
     """Its way out, if its grant names hosts."""
+    is_filtered: bool = False
+    """One of its groups has the kernel egress filter."""
     folder: str = ""
     """Where it starts, if its view has that place; empty is its scratch."""
 
@@ -85,6 +87,8 @@ def become_inmate(
         if "ipc and uts namespaces" in layers:
             socket.sethostname(_HOSTNAME)
         listeners = inside.prepare(admission.network) if admission.network is not None else []
+        if admission.network is not None and admission.is_filtered and inside.is_filtered():
+            layers |= {EGRESS_FILTER}
         folders = _arrange_files(spec, layers, admission, shown, bound)
         if USER_NAMESPACE in layers:
             # A namespace inside the one that owns the mounts: what is held in here is held over nothing.

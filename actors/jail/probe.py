@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from runvisor.actors.jail import cgroups, kernel, landlock
-from runvisor.actors.jail.spec import JailSpec
+from runvisor.actors.jail.egress.cgroup_probe import find_obstacle
+from runvisor.actors.jail.spec import EGRESS_FILTER, JailSpec
 from runvisor.actors.jail.standing import Standing, find_standing, gaps, layers_for
 from runvisor.actors.runtime import Probe
 
@@ -31,6 +32,9 @@ def probe_jail(runtime: str) -> Probe:
         Standing.PLAIN: ["no namespaces"],
     }[standing]
     parts += ["seccomp", f"Landlock ABI {abi}" if abi else "no Landlock", memory]
+    unfiltered, filter_remedy = find_obstacle() if standing is not Standing.PLAIN else ("", "")
+    if standing is not Standing.PLAIN:
+        parts.append(f"no {EGRESS_FILTER} ({unfiltered})" if unfiltered else EGRESS_FILTER)
     detail = ", ".join(parts)
     missing = gaps(layers_for(_WHATEVER, standing, memory_cgroup=not memory_remedy, cpu_cgroup=True))
     if missing:
@@ -41,7 +45,7 @@ def probe_jail(runtime: str) -> Probe:
             "be root, or allow user namespaces (sysctl user.max_user_namespaces; on Ubuntu an AppArmor profile)",
             missing_layers=missing,
         )
-    return Probe(runtime, True, detail, memory_remedy)
+    return Probe(runtime, True, detail, "; ".join(filter(None, (memory_remedy, filter_remedy))))
 
 
 def _memory() -> tuple[str, str]:

@@ -30,7 +30,9 @@ LAYERS: Final = (
 """What root gives a child, in the order it is applied."""
 USER_NAMESPACE: Final = "user namespace"
 MEMORY_RLIMIT: Final = "memory rlimit"
-ALL_LAYERS: Final = (USER_NAMESPACE, *LAYERS, MEMORY_RLIMIT)
+EGRESS_FILTER: Final = "kernel egress filter"
+"""Around a child whose grant names hosts, where the kernel lets us; see `actors.jail.egress.cgroup_filter`."""
+ALL_LAYERS: Final = (USER_NAMESPACE, *LAYERS, MEMORY_RLIMIT, EGRESS_FILTER)
 """Every layer there is; a child reports those that it really has."""
 
 

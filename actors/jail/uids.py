@@ -17,7 +17,8 @@ class Uids:
     apart from every other's, pid namespaces aside.
     """
 
-    _PER_PROCESS = 256
+    PER_PROCESS = 256
+    """How many children a process may have at once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -30,11 +31,9 @@ class Uids:
             SpawnFailed: All are taken.
         """
         with self._lock:
-            number = next((n for n in range(self._PER_PROCESS) if n not in self._used), None)
+            number = next((n for n in range(self.PER_PROCESS) if n not in self._used), None)
             if number is None:
-                raise SpawnFailed(
-                    f"this process already has {self._PER_PROCESS} sandbox children", "", "use more pools"
-                )
+                raise SpawnFailed(f"this process already has {self.PER_PROCESS} sandbox children", "", "use more pools")
             self._used.add(number)
         return self._base() + number
 
@@ -44,9 +43,9 @@ class Uids:
             self._used.discard(uid - self._base())
 
     def _base(self) -> int:
-        first = 0x60000000 + (os.getpid() & 0x3FFFFF) * self._PER_PROCESS
+        first = 0x60000000 + (os.getpid() & 0x3FFFFF) * self.PER_PROCESS
         mapped = [tuple(map(int, line.split())) for line in Path("/proc/self/uid_map").read_text().splitlines()]
-        if any(inside <= first and first + self._PER_PROCESS <= inside + count for inside, _, count in mapped):
+        if any(inside <= first and first + self.PER_PROCESS <= inside + count for inside, _, count in mapped):
             return first
         return 61000  # a user namespace that maps only the classic 16-bit range
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import socket
@@ -13,11 +14,12 @@ from typing import Final
 from runvisor.actors.channel.frames import FrameSocket
 from runvisor.actors.jail.cgroups import PoolGroup, group_name
 from runvisor.actors.jail.child import READY_TIMEOUT_S, Child, process_of
+from runvisor.actors.jail.egress.cgroup_filter import FilteredGroup, netns_cookie
 from runvisor.actors.jail.egress.plan import NetworkPlan
 from runvisor.actors.jail.mounts import SCRATCH, View
 from runvisor.actors.jail.own_process import OwnProcess
 from runvisor.actors.jail.process_limit import ProcessLimit
-from runvisor.actors.jail.spec import CPU_CGROUP, JailSpec
+from runvisor.actors.jail.spec import CPU_CGROUP, EGRESS_FILTER, JailSpec
 from runvisor.actors.jail.standing import find_standing, layers_for
 from runvisor.actors.jail.uids import UIDS
 from runvisor.actors.jail.unified import identity_of
@@ -59,6 +61,8 @@ class Zygote:
         self.identified = identified
         self._process: OwnProcess | None = None
         self._group: PoolGroup | None = None
+        self._filtered: FilteredGroup | None = None
+        self._has_tried_to_filter = False
         self._lock = threading.Lock()
         self._numbers = itertools.count()
         self._children: dict[int, Child] = {}
@@ -142,6 +146,7 @@ class Zygote:
                 raise SpawnFailed(f"the {self.spec.name} zygote is not running", "jail")
             uid = UIDS.take()
             scratch = self._make_scratch(uid)
+            filtered = self._filtered_group() if network is not None else None
             self._spawned[number] = done
             self._pending[number] = (uid, scratch)
             try:
@@ -155,8 +160,10 @@ class Zygote:
                         "view": None if view is None else {"bound": view.bound, "staged": view.staged},
                         "folder": folder,
                         "network": None if network is None else network.to_message(),
+                        "filtered": filtered is not None,
+                        "bound": len(bound),
                     },
-                    bound,
+                    [*bound, *(filtered.joins if filtered is not None else ())],
                 )
             except OSError:
                 self._alive = False
@@ -170,10 +177,24 @@ class Zygote:
             child.limit_memory(memory_bytes, final=False)
             if self.identified:
                 child.identity = identity_of(child.pid)
+            if filtered is not None and network is not None:
+                child.at_close(filtered.filter.admit(netns_cookie(child.listeners[0]), network.ports))
         except (SpawnFailed, WorkerCrashed, OSError) as error:
             child.close()
             raise SpawnFailed(f"no {self.spec.name} instance: {error}", "jail") from None
         return child
+
+    def _filtered_group(self) -> FilteredGroup | None:
+        """Return the group of the networked children, made for the first; None where the kernel does not let us."""
+        if self._filtered is None and not self._has_tried_to_filter and EGRESS_FILTER not in self.spec.without:
+            self._has_tried_to_filter = True
+            with contextlib.suppress(OSError):  # one layer less: the children, and the doctor, say so
+                tree = self._group.v2_tree if self._group is not None else None
+                if tree is not None and tree.layer in self.layers:
+                    self._filtered = FilteredGroup.around(tree.fd)
+                else:
+                    self._filtered = FilteredGroup.make(group_name(os.getpid(), next(_sequence), self.spec.name))
+        return self._filtered
 
     def _make_scratch(self, uid: int) -> str:
         """Make a folder for a child that cannot have mounts of its own."""
@@ -194,6 +215,8 @@ class Zygote:
         for child in list(self._children.values()):
             child.close()
         self._control.close()
+        if self._filtered is not None:
+            self._filtered.close()
         if self._group is not None:
             self._group.close()
 

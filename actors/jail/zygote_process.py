@@ -166,13 +166,14 @@ class _ZygoteProcess:
                 else:
                     break
 
-    def _spawn(self, message: Message, bound: list[int]) -> None:
+    def _spawn(self, message: Message, fds: list[int]) -> None:
         number = int(message["child"])
         slot = str(number)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         out_reader, out_writer = os.pipe()
         err_reader, err_writer = os.pipe()
-        joins = self._make_slot(slot)
+        bound, joins = fds[: message["bound"]], fds[message["bound"] :]
+        joins += self._make_slot(slot)
         network = NetworkPlan.from_message(message["network"]) if message["network"] is not None else None
         filters = self._filters if network is None else self._networked_filters()
         pid = self._fork()
@@ -188,6 +189,7 @@ class _ZygoteProcess:
                     scratch=str(message["scratch"]),
                     view=_view(message["view"]),
                     network=network,
+                    is_filtered=bool(message["filtered"]),
                     folder=str(message["folder"]),
                 ),
                 shown=self._shown,

@@ -7,13 +7,14 @@ else of the outside can be reached. See network_namespaces(7), netdevice(7).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import socket
 import struct
 from typing import Final
 
-from runvisor.actors.jail.egress.plan import NetworkPlan
+from runvisor.actors.jail.egress.plan import PROXY_ADDRESS, NetworkPlan
 
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCSIFADDR, _SIOCSIFNETMASK = 0x8913, 0x8914, 0x8916, 0x891C
 _UP: Final = 0x1
@@ -40,7 +41,7 @@ def prepare(plan: NetworkPlan) -> list[socket.socket]:
     """
     listeners: list[socket.socket] = []
     try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as control:  # the kernel filter lets no other be made
             _check_unused(control)
             fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _UP | _RUNNING))
             for number, address in enumerate(plan.own_addresses):
@@ -58,6 +59,18 @@ def prepare(plan: NetworkPlan) -> list[socket.socket]:
             listener.close()
         raise
     return listeners
+
+
+def is_filtered() -> bool:
+    """Say whether the kernel egress filter is in force around this process, by trying what only that refuses.
+
+    To be asked after `prepare`, before anything else is applied that refuses sockets.
+    """
+    with contextlib.suppress(PermissionError):
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close()
+        return False
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as trial:
+        return trial.connect_ex((PROXY_ADDRESS, 0)) == errno.EPERM  # without it: nobody listens on port 0
 
 
 def _check_unused(control: socket.socket) -> None:
