@@ -104,7 +104,7 @@ def test_a_real_v2_tree_without_the_memory_controller_is_refused() -> None:
         pytest.skip("its memory controller is on v2")
     with pytest.raises(OSError, match="no writable memory cgroup"):
         cgroups.find_hierarchy(unified, "0::/\n")
-    assert not list(unified.glob("runvisor-*"))
+    assert not list(unified.glob(f"runvisor-probe-{os.getpid()}-*"))
 
 
 @pytest.mark.parametrize(
