@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from runvisor.policies.portable.annotations import annotation_objection
+from runvisor.policies.portable.encodings import encoding_objection
 from runvisor.policies.portable.formats import format_objection
 from runvisor.policies.portable.names import PORTABLE_BUILTINS, PORTABLE_DUNDERS, PORTABLE_NAMES
 from runvisor.policies.portable.numbers import WholeNumbers
@@ -81,7 +82,10 @@ class _Check:
             if why is not None:
                 return why, node
         return (
-            set_objection(self._tree, self._parents) or annotation_objection(self._tree) or format_objection(self._tree)
+            set_objection(self._tree, self._parents)
+            or annotation_objection(self._tree)
+            or format_objection(self._tree)
+            or encoding_objection(self._tree)
         )
 
     def _bind(self, node: ast.AST) -> None:
