@@ -53,6 +53,7 @@ from runvisor.actors.wasm.profiles import MAX_STACK_BYTES
 from runvisor.actors.wasm.publicpath import TICK_S
 from runvisor.actors.wasm.run import Run
 from runvisor.actors.wasm.sessions import RecordSession, Window
+from runvisor.actors.wasm.standby import Standby
 from runvisor.actors.wasm.wasi import Wasi
 from runvisor.actors.wasm.wire import Wire
 from runvisor.policies.errors import ProtocolError, RunvisorError
@@ -196,6 +197,7 @@ class EngineLane:
 
     Attributes:
         process: What all lanes share.
+        standby: An instance that is ready for the next request.
     """
 
     def __init__(self, process: EngineProcess, lane: socket.socket, window_fd: int) -> None:
@@ -203,6 +205,7 @@ class EngineLane:
         self._wire = Wire(lane)
         self._window = Window(window_fd)
         self._frame = Frame()
+        self.standby = Standby()
         self._ready: AnyStore | None = None
         self._spent: AnyStore | None = None
         self._session: RecordSession | None = None
@@ -233,7 +236,7 @@ class EngineLane:
         except BaseException as error:  # the host sees the lane close, and replaces the process
             os.write(2, f"lane: {type(error).__name__}: {error}\n".encode(errors="replace")[:500])
         finally:
-            for ending in (self._session, self._spent, self._ready, self._window, self._wire):
+            for ending in (self._session, self._spent, self._ready, self.standby, self._window, self._wire):
                 if ending is not None:
                     ending.close()
 
@@ -265,12 +268,32 @@ class EngineLane:
         Raises:
             ProtocolError: Wasmtime is used through its public API, where arms are not offered.
         """
-        if self._spent is not None:
-            self._spent.close()
-        self._spent = store = self._make_store(self.process.cache(profile))
+        store = self.new_store(profile, self._frame)
+        self.spend(store)
+        return store
+
+    def new_store(self, profile: str, frame: Frame) -> Store:
+        """Return a fresh store as `store` does, the caller's to close.
+
+        Args:
+            profile: Of which engine.
+            frame: As long as the store has one of its own, several may be kept.
+
+        Raises:
+            ProtocolError: See `store`.
+        """
+        cache = self.process.cache(profile)
+        store = cache.engine.store(frame, self.process.deadlines.token())
         if not isinstance(store, Store):
+            store.close()
             raise ProtocolError("arms run on the C functions only")
         return store
+
+    def spend(self, store: Store) -> None:
+        """Have a store end with the present request."""
+        if self._spent is not None:
+            self._spent.close()
+        self._spent = store
 
     def _answer(self, message: Message) -> Message:
         try:
@@ -279,12 +302,13 @@ class EngineLane:
             return {"error": error.to_wire()}
 
     def _tidy(self) -> None:
-        """Delete the store of the run just answered and make the next one, while nobody waits."""
+        """Delete the store of the run just answered and make ready for the next, while nobody waits."""
         if self._spent is not None:
             self._spent.close()
             self._spent = None
         if self._ready is None:
             self._ready = self._make_store(self.process.plain)
+        self.standby.fill()
 
     def _make_store(self, cache: ModuleCache) -> AnyStore:
         return cache.engine.store(self._frame, self.process.deadlines.token())

@@ -12,7 +12,8 @@ How an arm is built on one:
    `runvisor.actors.wasm.operations`. It may add host functions to its profile's
    linker, and it answers the arm's requests (``lane.ask({"op": ...})``): it finds
    the image with ``lane.image(name)``, makes a fresh store with
-   ``lane.store(profile)``, and replies.
+   ``lane.store(profile)``, and replies. It may have the next instance made when
+   the reply is out (``lane.standby``).
 
 An image stays in an engine process until that ends: guests' modules come and go
 beside it, and never push it out.

@@ -112,7 +112,7 @@ class Profile:
         config.parallel_compilation = False
 
 
-def _components(name: str, *, counts_instructions: bool = False) -> Profile:
+def _components(name: str, *, counts_instructions: bool = False, keep_bytes: int = 1 * MiB) -> Profile:
     return Profile(
         name,
         counts_instructions,
@@ -121,7 +121,7 @@ def _components(name: str, *, counts_instructions: bool = False) -> Profile:
         memories=4,
         instance_bytes=4 * MiB,
         stack_bytes=4 * MiB,
-        keep_bytes=1 * MiB,
+        keep_bytes=keep_bytes,
     )
 
 
@@ -133,8 +133,9 @@ PROFILES: Final = {
         Profile("record", is_wide=True),
         _components("component"),
         _components("component-metered", counts_instructions=True),
-        _components("cpython"),
-        _components("cpython-metered", counts_instructions=True),
+        # As much as a task writes to here and there: a page fault costs more than to copy ten pages.
+        _components("cpython", keep_bytes=16 * MiB),
+        _components("cpython-metered", counts_instructions=True, keep_bytes=16 * MiB),
         Profile("quickjs", keep_bytes=1792 * KiB, stack_bytes=16 * MiB),
         Profile("quickjs-metered", counts_instructions=True, keep_bytes=1792 * KiB, stack_bytes=16 * MiB),
     )

@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 
 
 def answer(
-    lane: EngineLane, message: Message, worlds: Worlds, work: Callable[[Store], bytes], memories: int | None = None
+    lane: EngineLane,
+    message: Message,
+    worlds: Worlds,
+    work: Callable[[Store], bytes],
+    memories: int | None = None,
+    ready: Store | None = None,
 ) -> Message:
     """Do some work with a fresh store, within the limits of a request.
 
@@ -36,9 +41,14 @@ def answer(
         worlds: Those of the host functions that it may call.
         work: What to do; returns a packed value.
         memories: Most linear memories; each may be as large as the request says. None is the profile's.
+        ready: A store that was made ahead, to be used and closed; None is a new one.
     """
     profile = PROFILES[message["profile"]]
-    store = lane.store(profile.name)
+    if ready is None:
+        store = lane.store(profile.name)
+    else:
+        store = ready
+        lane.spend(store)
     fuel: int | None = message.get("fuel")
     memory_bytes = min(message["memory_bytes"], MAX_MEMORY_BYTES)
     limits = {"instances": profile.instances, "memories": memories or profile.memories}

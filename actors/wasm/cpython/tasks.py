@@ -11,6 +11,7 @@ import base64
 import json
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from wasmtime.component import Component
@@ -20,7 +21,9 @@ from runvisor.actors.wasm.components.calls import answer
 from runvisor.actors.wasm.components.imports import Linker
 from runvisor.actors.wasm.components.instances import Export, Instance
 from runvisor.actors.wasm.components.world import Worlds
-from runvisor.actors.wasm.fastpath import Store
+from runvisor.actors.wasm.fastpath import Frame, Stopped, Store
+from runvisor.actors.wasm.profiles import PROFILES
+from runvisor.actors.wasm.standby import Standing
 from runvisor.policies import errors
 from runvisor.policies.permissions import MiB
 from runvisor.policies.values import pack
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 
 _MAX_REPLY_BYTES: Final = 24 * MiB
 _MAX_TEXT: Final = 64 * 1024
+_AHEAD_S: Final = 5.0
+"""How long an instance may take to start while nobody waits for it."""
 _SAYABLE: Final = ("GuestException", "GuestSyntaxError", "UnserializableValue")
 
 
@@ -49,12 +54,35 @@ _linking: Final = threading.Lock()
 
 def _run(lane: EngineLane, message: Message) -> Message:
     linked = _link(lane, message)
+    ready: Standing | None = None
+    if "fuel" not in message:  # instructions are counted from the very first
+        ready = lane.standby.take(message["image"])
+        lane.standby.order(message["image"], partial(_make_ahead, lane, linked, message["profile"]))
 
     def run(store: Store) -> bytes:
-        instance = Instance(store, linked.linker, linked.component)
+        instance = Instance(store, linked.linker, linked.component) if ready is None else ready.instance
         return _value(instance.call_with_text(linked.run, message["task"]))
 
-    return answer(lane, message, _worlds, run)
+    return answer(lane, message, _worlds, run, ready=None if ready is None else ready.store)
+
+
+def _make_ahead(lane: EngineLane, linked: _Linked, profile: str) -> Standing | None:
+    """Make an instance for the next task: 1 ms that it does not wait for.
+
+    There is no world yet: a host function called now would fail, and the instance not be kept.
+    """
+    store = lane.new_store(profile, Frame())
+    room, deadlines = PROFILES[profile], lane.process.deadlines
+    limits = {"instances": room.instances, "memories": room.memories}
+    store.limit(room.memory_bytes, room.table_elements, room.instances, **limits)
+    deadlines.begin(store.token, _AHEAD_S)
+    try:
+        return Standing(store, Instance(store, linked.linker, linked.component))
+    except Stopped:
+        store.close()
+        return None
+    finally:
+        deadlines.end(store.token)
 
 
 def _link(lane: EngineLane, message: Message) -> _Linked:

@@ -75,6 +75,14 @@ def test_an_instance_knows_nothing_of_the_one_before(python: Run) -> None:
     assert python("import json, builtins\nhasattr(json, 'mark') or hasattr(builtins, 'mark')").value is False
 
 
+def test_an_instance_made_ahead_has_the_limits_of_the_task_that_gets_it(python: Run) -> None:
+    large = "len(bytearray(96 << 20))"
+    assert python(large, memory_bytes=256 * MiB).value == 96 << 20
+    assert isinstance(python(large, memory_bytes=32 * MiB).error, errors.MemoryLimitExceeded)
+    assert isinstance(python("while True: pass", timeout_s=0.05).error, errors.TimeLimitExceeded)
+    assert python(large, memory_bytes=256 * MiB).value == 96 << 20
+
+
 def test_what_it_prints_comes_back_apart_from_errors(python: Run) -> None:
     result = python("import sys\nprint('one')\nprint('two', file=sys.stderr)\nprint('three', end='')")
     assert (result.stdout, result.stderr) == ("one\nthree", "two\n")
