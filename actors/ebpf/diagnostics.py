@@ -45,7 +45,7 @@ _VERIFIER_REFUSES: Final = (
         "store values, not pointers",
     ),
     (
-        r"pointer arithmetic|math between .* pointer|variable stack access|be out of bounds",
+        r"pointer arithmetic|operator .* on pointer|math between .* pointer|variable stack access|be out of bounds",
         "the program computes an address in a way that cannot be proved safe",
         "check an index against the array's size, or mask it, right before it is used",
     ),

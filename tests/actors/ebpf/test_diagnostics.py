@@ -54,6 +54,7 @@ def test_a_compilers_message_becomes_one_sentence(said: str, what: str, where: s
         ("R1 invalid mem access 'scalar'", "does not lead into the record"),
         ("R1 leaks addr into map", "address of the kernel"),
         ("math between map_value pointer and 4294967295 is not allowed", "cannot be proved safe"),
+        ("R3 bitwise operator ^= on pointer prohibited", "cannot be proved safe"),
         ("infinite loop detected at insn 12", "may not end"),
         ("BPF program is too large. Processed 1000001 insn", "too many paths"),
         ("a word never heard", "the kernel's verifier refuses the program: a word never heard"),

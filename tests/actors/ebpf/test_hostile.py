@@ -6,8 +6,8 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,14 @@ import pytest
 from runvisor.actors.ebpf.runtime import EbpfRuntime
 from runvisor.policies.errors import (
     CapabilityDenied,
+    EngineRefused,
     GuestSyntaxError,
+    MemoryLimitExceeded,
+    OutputLimitExceeded,
     RunvisorError,
     TimeLimitExceeded,
 )
+from runvisor.policies.permissions import MiB
 from runvisor.policies.records import parse_program
 from runvisor.policies.result import Result
 from runvisor.policies.trust import Trust
@@ -263,3 +267,134 @@ def test_writing_to_records_is_allowed_and_changes_only_the_copy(ask: Ask) -> No
     records = np.ones(5, EVENT)
     assert ask(function("r->value = 9; s->total += r->value; return 1;"), records).unwrap()["state"]["total"] == 45
     assert records["value"].tolist() == [1] * 5
+
+
+# All at once: one program, one ending, and nobody else notices
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A program that means harm, and the one way it may end."""
+
+    source: str
+    error: type[RunvisorError]
+    says: str
+    trust: Trust = Trust.VERIFIED
+    limits: Mapping[str, Any] = field(default_factory=dict)
+
+
+def call(number: int) -> str:
+    """Return a program that calls the kernel by number."""
+    return function(f"s->total = ((u64 (*)(void *, void *, u64, u64, u64)){number})(r, s, 8, 0, 0);")
+
+
+ATTEMPTS: dict[str, Attempt] = {
+    "tail call": Attempt(call(12), CapabilityDenied, "bpf_tail_call"),
+    "write to user memory": Attempt(call(36), CapabilityDenied, "number 36"),
+    "read kernel memory": Attempt(call(113), CapabilityDenied, "bpf_probe_read_kernel"),
+    "override a return value": Attempt(call(58), CapabilityDenied, "number 58"),
+    "send a signal": Attempt(call(109), CapabilityDenied, "number 109"),
+    "bpf(2) from a program": Attempt(call(166), CapabilityDenied, "bpf_sys_bpf"),
+    "a timer": Attempt(call(169), CapabilityDenied, "bpf_timer_init"),
+    "a loop helper": Attempt(call(181), CapabilityDenied, "bpf_loop"),
+    "print to the kernel's log": Attempt(call(6), CapabilityDenied, "bpf_trace_printk"),
+    "another's map": Attempt(function("s->total = (u64)rv_map(1, 7);"), CapabilityDenied, "not its own"),
+    "a variable of the kernel": Attempt(function("s->total = *(u64 *)rv_map(3, 1);"), CapabilityDenied, "not its own"),
+    "a call through a number": Attempt(
+        function("s->total = ((u64 (*)(void))(s->total + r->value))();"), CapabilityDenied, "does not emit"
+    ),
+    "the harness's own name": Attempt(
+        function("return 1;", before="int rv_chunk(void *skb) { return 1; }"), GuestSyntaxError, "first declaration"
+    ),
+    "an old packet load": Attempt(
+        function("s->total = load_byte(r, 0);", before='u64 load_byte(void *, u64) asm("llvm.bpf.load.byte");'),
+        GuestSyntaxError,
+        "'asm' is not part",
+    ),
+    "a section of its own": Attempt(
+        function("return 1;", before='__attribute__((section("maps"))) int x(void) { return 1; }'),
+        GuestSyntaxError,
+        "'__attribute__' is not part",
+    ),
+    "assembly by a macro's parts": Attempt(
+        function("GLUE(as, m)(0);", before="#define GLUE(a, b) a ## b"), GuestSyntaxError, "## is not part"
+    ),
+    "assembly by an escaped letter": Attempt(function('\\u0061sm("exit");'), GuestSyntaxError, "."),
+    "assembly over two lines": Attempt(function('as\\\nm volatile("exit");'), GuestSyntaxError, "'asm' is not part"),
+    "a file of the host": Attempt(function("return 1;", before='#include "/etc/shadow"'), GuestSyntaxError, "#include"),
+    "a file by a digraph": Attempt(
+        function("return 1;", before="%:include </etc/shadow>"), GuestSyntaxError, "#include"
+    ),
+    "a file over two lines": Attempt(
+        function("return 1;", before='#inc\\\nlude "/etc/shadow"'), GuestSyntaxError, "#include"
+    ),
+    "whether a file is there": Attempt(
+        function("return 1;", before='#if __has_include("/etc/shadow")\n#endif'), GuestSyntaxError, "__has_include"
+    ),
+    "a file in a message": Attempt(
+        function("nothing;", before='#line 1 "/etc/shadow"'), GuestSyntaxError, "#line is not part"
+    ),
+    "a file as data": Attempt(function("return 1;", before='#embed "/etc/shadow"'), GuestSyntaxError, "#embed"),
+    "pragmas that change what follows": Attempt(
+        function("return 1;", before="#pragma clang attribute pop"), GuestSyntaxError, "#pragma is not part"
+    ),
+    "uninitialised stack": Attempt(
+        function("volatile u64 left[4]; s->total = left[r->kind & 3] + left[1];"),
+        GuestSyntaxError,
+        "before it is set|cannot be proved safe",
+        Trust.UNTRUSTED,
+    ),
+    "an address of the kernel": Attempt(
+        function("s->total = (u64)r ^ 1;"), GuestSyntaxError, "address|cannot be proved", Trust.UNTRUSTED
+    ),
+    "a stack beyond the kernel's": Attempt(
+        function("volatile char big[4096]; big[r->kind & 4095] = 1; s->total = big[9];"), EngineRefused, "512 bytes"
+    ),
+    "an array beyond any memory": Attempt(
+        function("volatile u64 big[1ull << 60]; big[0] = 1;"), GuestSyntaxError, "too large"
+    ),
+    "a state beyond the bound": Attempt(
+        function("s->xs[0] = 1;", "u64 xs[16777216];"), GuestSyntaxError, "larger than 67108864"
+    ),
+    "a state of no size": Attempt(function("s->xs[0] = 1;", "u64 xs[0];"), GuestSyntaxError, "not an array size"),
+    "a state beyond its memory": Attempt(
+        function("s->xs[0] = 1;", "u64 xs[4194304];"), MemoryLimitExceeded, "bytes", limits={"memory_bytes": 16 * MiB}
+    ),
+    "a value beyond its output": Attempt(
+        function("s->xs[0] = 1;", "u64 xs[65536];"), OutputLimitExceeded, "bytes", limits={"output_bytes": 4096}
+    ),
+    "nesting beyond the parser": Attempt(function("{" * 3000 + "}" * 3000), GuestSyntaxError, "."),
+    "endless recursion": Attempt(
+        function("return f(r->kind);", before="int f(u32 n) { return n * f(n + 1) + f(n * 3); }"),
+        EngineRefused,
+        "inlined",
+    ),
+    "a macro that calls itself up": Attempt(
+        function("s->total = F(F(F(F(F(F(F(F(r->value))))))));", before="#define F(x) (x*x+x*x+x*x+x*x)"),
+        TimeLimitExceeded,
+        "not compiled within",
+        limits={"timeout_s": 1.0},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ATTEMPTS)
+def test_an_attempt_ends_in_its_one_way_and_neighbours_go_on(runtime: EbpfRuntime, ask: Ask, name: str) -> None:
+    attempt = ATTEMPTS[name]
+
+    def neighbours() -> dict[str, set[int]]:
+        assert ask(GOOD, principal="neighbour").unwrap() == {"selected": 8, "state": {"total": 8}}
+        kept = [kept for tier in runtime._tiers.values() for kept in tier._kept]
+        return {"neighbour": {each.executor.pid for each in kept if each.principal == "neighbour"}}
+
+    before = neighbours()
+    result = ask(attempt.source, trust=attempt.trust, principal="mallory", **attempt.limits)
+    assert type(result.error) is attempt.error, result.error
+    assert re.search(attempt.says, result.error.what), result.error
+    assert neighbours() == before
+    assert ask(GOOD, principal="mallory").unwrap() == {"selected": 8, "state": {"total": 8}}
+
+
+def test_what_a_compiler_says_of_hostile_text_steers_no_terminal(ask: Ask) -> None:
+    error = error_of(ask, function("nothing;", before="#error \x1b[2J\x07 \x9b31m you"))
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", str(error) + error.details["log"])
