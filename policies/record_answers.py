@@ -50,6 +50,8 @@ class Answer:
         Raises:
             ProtocolError: The sizes do not fit each other, or the records.
         """
+        if not self._inputs.collects:  # the program has outputs, but nobody asked for them
+            return
         chosen = np.frombuffer(selected, np.uint8) != 0
         mask = self._mask[first : first + len(chosen)]
         if len(mask) != len(chosen) or len(outputs) != len(chosen) * self._program.output_bytes:
@@ -59,7 +61,7 @@ class Answer:
             return
         self._needed += int(np.count_nonzero(chosen)) * self._output.itemsize
         if self._needed <= self._limit:  # beyond it, only the count goes on
-            self._outputs.append(np.frombuffer(outputs, self._output)[chosen])
+            self._outputs.append(np.frombuffer(outputs, _bytes_of(self._output))[chosen])
 
     def value(self, selected: object, state: object) -> tuple[dict[str, Value], int]:
         """Return the value, and how many bytes of it are arrays that were asked for.
@@ -104,21 +106,17 @@ class Answer:
         if part == "indices":
             return np.flatnonzero(self._mask).astype(np.int64, copy=False)
         if part == "records":
-            return self._inputs.records[self._mask]
-        return self._all_outputs()
-
-    def _all_outputs(self) -> np.ndarray[Any, Any]:
-        """Join the outputs and clear their padding: a program may have left there what lay on its stack."""
+            records = self._inputs.records
+            return records.view(_bytes_of(records.dtype))[self._mask].view(records.dtype)
         assert self._output is not None
-        if len(self._outputs) == 1:
-            joined = self._outputs[0]
-        else:  # numpy.concatenate would make another dtype, without the padding
-            joined = np.empty(sum(map(len, self._outputs)), self._output)
-            done = 0
-            for outputs in self._outputs:
-                joined[done : done + len(outputs)] = outputs
-                done += len(outputs)
-        return without_gaps(joined) if has_gaps(self._output) else joined
+        outputs = np.concatenate([np.empty(0, _bytes_of(self._output)), *self._outputs]).view(self._output)
+        # A program may have left in the padding what lay on its stack.
+        return without_gaps(outputs) if has_gaps(self._output) else outputs
+
+
+def _bytes_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype of whole items; numpy copies a structured one field by field, and garbage between them."""
+    return np.dtype((np.void, dtype.itemsize))
 
 
 def check_task(program: RecordProgram, inputs: RecordInputs, memory_bytes: int, output_bytes: int) -> None:

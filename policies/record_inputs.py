@@ -164,6 +164,8 @@ def _structured(description: object, depth: int) -> np.dtype[Any]:
         formats.append(format_)
         offsets.append(end)
         end += format_.itemsize
+    if not names:
+        raise _no_dtype("the dtype has no fields")
     return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": end})
 
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
 import ray
@@ -38,6 +38,9 @@ from runvisor.supervisor.request import AUTO, make_task
 from runvisor.supervisor.session import NO_CODE, Session, read_checkpoint
 from runvisor.supervisor.shared import Shared
 from runvisor.supervisor.streams import aevents_of, ending_of, events_of
+
+if TYPE_CHECKING:
+    from runvisor.supervisor.record_stream import RecordStream
 
 _MAX_PARALLEL: Final = 32
 
@@ -340,6 +343,25 @@ class Supervisor:
         on_excess: OnExcess = options.get("on_excess", "refuse")
         run = partial(self._handle.run_batch, task, on_excess=on_excess, language_reason=reason)
         return in_batches(inputs, run, max_parallel)
+
+    def records(self, code: str, chunks: Iterable[Any], **options: Any) -> RecordStream:
+        """Run a record program over chunks of records, with its state carried from one to the next.
+
+        Nothing runs before the first step of the iteration, and a chunk is taken only when its turn has come.
+
+        Args:
+            code: A program of the language ``c-record``.
+            chunks: Arrays, bytes, or one array to be cut; see `RecordStream.open` for how.
+            options: Those of `RecordStream.open` (``dtype``, ``state``, ``returns``), and as for `run`
+                ``permissions``, ``trust``, ``on_excess`` and ``label``.
+
+        For example::
+
+            total = sv.records(code, numpy.load("events.npy", mmap_mode="r")).finish()["state"]["total"]
+        """
+        from runvisor.supervisor.record_stream import RecordStream  # it takes numpy, which few clients need
+
+        return RecordStream.open(self._handle, code, chunks, **options)
 
     def plan(self, plan: str | Path, *, observer: Observer | None = None) -> PlanResult:
         """Run an agent's plan: a Markdown file, or the text of one.
