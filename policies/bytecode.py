@@ -1,7 +1,7 @@
 """A static scan of eBPF instructions, before the kernel's verifier sees them.
 
 The verifier proves memory safety. This proves what it does not: that a record
-program calls nothing but the harness's own map lookups, and that every
+program calls nothing but what its harness calls, and that every
 cycle in it passes the harness's loop gate. So the longest way from gate to gate is the
 most that one record can cost, which bounds the time of one uninterruptible run.
 
@@ -18,7 +18,7 @@ from include/uapi/linux/bpf.h (BPF_JCOND, BPF_PSEUDO_KFUNC_CALL).
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -57,11 +57,18 @@ _HELPER_NAMES: Final[Mapping[int, str]] = {
     12: "bpf_tail_call",
     14: "bpf_get_current_pid_tgid",
     16: "bpf_get_current_comm",
+    26: "bpf_skb_load_bytes",
+    44: "bpf_xdp_adjust_head",
+    51: "bpf_redirect_map",
+    54: "bpf_xdp_adjust_meta",
+    65: "bpf_xdp_adjust_tail",
     113: "bpf_probe_read_kernel",
     130: "bpf_ringbuf_output",
     166: "bpf_sys_bpf",
     169: "bpf_timer_init",
     181: "bpf_loop",
+    189: "bpf_xdp_load_bytes",
+    190: "bpf_xdp_store_bytes",
 }
 
 _LD_IMM64: Final = 0x18
@@ -104,15 +111,16 @@ def decode(code: bytes) -> tuple[Instruction, ...]:
     )
 
 
-def scan(code: bytes, loop: Loop, *, max_instructions: int, maps: int = 2) -> int:
-    """Check a compiled record program, harness included.
+def scan(code: bytes, loop: Loop, *, max_instructions: int, maps: int = 2, helpers: Sequence[int] = ()) -> int:
+    """Check a compiled program, harness included.
 
     Args:
-        code: The instructions as the compiler left them: maps named by index (0 are
-            the records, 1 the state, 2 what is collected), iterator calls by `ITERATOR_CALLS`.
+        code: The instructions as the compiler left them: maps named by index, iterator
+            calls by `ITERATOR_CALLS`.
         loop: How the harness was told to loop.
         max_instructions: The longest program allowed.
         maps: How many the harness looks up.
+        helpers: Numbers of the kernel's helpers that the harness calls besides, once each.
 
     Returns:
         The most instructions from one pass of the gate to the next.
@@ -163,7 +171,7 @@ def scan(code: bytes, loop: Loop, *, max_instructions: int, maps: int = 2) -> in
             "instructions",
             "leave the harness as it is",
         )
-    _check_calls(calls, loop, maps)
+    _check_calls(calls, [_MAP_LOOKUP] * maps + [*helpers] + (list(ITERATOR_CALLS) if loop == "iterator" else []))
     for index, ahead in enumerate(ways):
         if not middles.isdisjoint(ahead):
             raise _denied("jumps into the middle of an instruction", index)
@@ -214,7 +222,7 @@ def _check_load(program: tuple[Instruction, ...], index: int, maps: int) -> None
         if high.immediate == 0 and low.immediate >= 0:
             # For a small constant compilers emit a move: this is the address of data, not relocated.
             raise EngineRefused(
-                "the program uses data outside the record and the state: a constant table, a string or a variable",
+                "the program uses data outside its input and the state: a constant table, a string or a variable",
                 f"instruction {index}",
                 "keep it in struct state, or write a switch",
             )
@@ -250,19 +258,22 @@ def _ways(instruction: Instruction, index: int, width: int, length: int, loop: L
     return (target,) if opcode == _JA else (index + 1, target)
 
 
-def _check_calls(calls: list[int], loop: Loop, maps: int) -> None:
+def _check_calls(calls: list[int], wanted: list[int]) -> None:
     """Compare all calls with the harness's own."""
-    wanted = [_MAP_LOOKUP] * maps + (list(ITERATOR_CALLS) if loop == "iterator" else [])
     for number in calls:
         if number not in wanted:
-            name = _HELPER_NAMES.get(number) or ITERATOR_CALLS.get(number) or f"number {number}"
-            raise _denied(f"calls the kernel's helper {name}")
+            raise _denied(f"calls the kernel's helper {_name(number)}")
     for number in set(wanted):
         if calls.count(number) != wanted.count(number):
-            name = ITERATOR_CALLS.get(number, "bpf_map_lookup_elem")
-            raise _denied(f"calls the harness's {name} itself")
+            raise _denied(f"calls the harness's {_name(number)} itself")
+
+
+def _name(number: int) -> str:
+    if number == _MAP_LOOKUP:
+        return "bpf_map_lookup_elem"
+    return _HELPER_NAMES.get(number) or ITERATOR_CALLS.get(number) or f"number {number}"
 
 
 def _denied(what: str, index: int | None = None) -> RunvisorError:
     where = "instructions" if index is None else f"instruction {index}"
-    return CapabilityDenied(f"the record program {what}", where, "use only the record, the state and local variables")
+    return CapabilityDenied(f"the program {what}", where, "use only its input, the state and local variables")

@@ -95,7 +95,8 @@ def _records(records: object, dtype: object, source: str) -> Records:
 @functools.lru_cache(maxsize=64)
 def _declared(source: str) -> np.dtype[Any]:
     """Return the dtype of the program's own ``struct record``."""
-    written = read(source).get("record")
+    structs, _ = read(source)
+    written = structs.get("record")
     if written is None:
         raise InvalidTask(
             "records of plain bytes have no dtype", "inputs['records']", "pass 'dtype', or write struct record"

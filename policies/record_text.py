@@ -1,4 +1,4 @@
-"""What the text of a record program may hold, as far as can be told without a compiler.
+"""What the text of a record or packet program may hold, as far as can be told without a compiler.
 
 Serves clear messages with places, and equal answers from every engine; that a compiler
 opens no file of the host, and that the program touches nothing but its own memory, is
@@ -7,6 +7,8 @@ the work of the jail, the scan and the verifier.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from runvisor.policies.ctokens import Token, is_floating, parse_integer, place, tokenize
@@ -14,9 +16,22 @@ from runvisor.policies.errors import GuestSyntaxError
 from runvisor.policies.structs import Struct, StructReader
 
 ENTRY: Final = "on_record"
-"""The author's function."""
-STRUCTS: Final = ("record", "state", "output")
-"""The structs whose layout counts."""
+"""The author's function of a record program."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What differs between the languages whose texts are read here."""
+
+    name: str
+    """``record`` or ``packet``, for messages."""
+    structs: tuple[str, ...]
+    """The structs whose layout counts."""
+    entries: Mapping[str, str]
+    """The author's function, by each name that it may have, with its parameters."""
+
+
+RECORDS: Final = Dialect("record", ("record", "state", "output"), {ENTRY: "struct record *r, struct state *s"})
 
 _DIRECTIVES: Final = frozenset(("define", "undef", "if", "ifdef", "ifndef", "elif", "else", "endif", "error"))
 _PRAGMAS: Final = (("unroll",), ("clang", "loop"), ("GCC", "unroll"))
@@ -31,56 +46,69 @@ _OPENING: Final = frozenset(("{", "(", "["))
 _CLOSING: Final = frozenset(("}", ")", "]"))
 
 
-def read(source: str) -> dict[str, Struct]:
-    """Check a text, and return those of `STRUCTS` that it declares.
+def read(source: str, dialect: Dialect = RECORDS) -> tuple[dict[str, Struct], str]:
+    """Check a text.
+
+    Args:
+        source: The text.
+        dialect: The language.
+
+    Returns:
+        Those of the dialect's structs that it declares, and the name of the author's function.
 
     Raises:
         GuestSyntaxError: It holds what the language does not have; ``where`` is ``line:column``.
 
     Example:
-        >>> read("struct state { u8 n; }; int on_record(struct record *r, struct state *s) { return 1; }").keys()
-        dict_keys(['state'])
+        >>> structs, entry = read("struct state { u8 n; }; int on_record(struct record *r, struct state *s) { }")
+        >>> list(structs), entry
+        (['state'], 'on_record')
     """
-    tokens, constants = _without_directives(source)
+    tokens, constants = _without_directives(source, dialect)
     reader = StructReader(source, tokens, constants)
     structs: dict[str, Struct] = {}
     item: list[Token] = []
-    depth, index, has_entry = 0, 0, False
+    depth, index, entry = 0, 0, ""
     while index < len(tokens):
         token = tokens[index]
-        _check_token(source, token, inside=depth > 0)
+        _check_token(source, token, dialect, inside=depth > 0)
         words = [near.text for near in tokens[index : index + 3]]
         if words[:2] == ["[", "["]:
-            raise GuestSyntaxError("'[[' is not part of the record language", place(source, token.offset))
+            raise GuestSyntaxError(f"'[[' is not part of the {dialect.name} language", place(source, token.offset))
         index += 1
         if not depth and words[0] == "struct" and words[2:] == ["{"]:
             tag, start = words[1], index + 2
             if tag in structs:
                 raise GuestSyntaxError(f"struct {tag} is declared twice", place(source, token.offset))
-            if tag in STRUCTS:
+            if tag in dialect.structs:
                 structs[tag], index = reader.read(tag, start)
                 item = []
             reader.note(tag, start)
-            if tag in STRUCTS:
+            if tag in dialect.structs:
                 continue
-        if not depth and words[:2] == [ENTRY, "("]:
-            has_entry = True
-            _check_parameters(source, tokens, index + 1, "output" in structs)
+        if not depth and words[0] in dialect.entries and words[1:2] == ["("]:
+            if entry not in ("", words[0]):
+                raise GuestSyntaxError(
+                    f"the program has both {entry} and {words[0]}", place(source, token.offset), "make it two programs"
+                )
+            entry = words[0]
+            if dialect is RECORDS:
+                _check_parameters(source, tokens, index + 1, "output" in structs)
         before = depth
         depth += (token.text in _OPENING) - (token.text in _CLOSING)
         if before and depth:
             continue
         item.append(token)
         if token.text == ";" or (token.text == "}" and any(near.text == "(" for near in item)):
-            _check_item(source, item)
+            _check_item(source, item, dialect)
             item = []
-    if not has_entry:
+    if not entry:
         raise GuestSyntaxError(
-            f"the program has no function {ENTRY}",
+            f"the program has no function {' or '.join(dialect.entries)}",
             "1:1",
-            f"define int {ENTRY}(struct record *r, struct state *s)",
+            " or ".join(f"define int {name}({parameters})" for name, parameters in dialect.entries.items()),
         )
-    return structs
+    return structs, entry
 
 
 def _check_parameters(source: str, tokens: list[Token], start: int, has_output: bool) -> None:
@@ -98,33 +126,33 @@ def _check_parameters(source: str, tokens: list[Token], start: int, has_output: 
         raise GuestSyntaxError(what, place(source, tokens[start - 2].offset), remedy)
 
 
-def _check_token(source: str, token: Token, *, inside: bool) -> None:
+def _check_token(source: str, token: Token, dialect: Dialect, *, inside: bool) -> None:
     """Refuse what no engine, or not every engine, could compile."""
-    what = remedy = ""
+    what, remedy, language = "", "", f"the {dialect.name} language"
     if token.text in _BANNED:
-        what = f"{token.text!r} is not part of the record language"
+        what = f"{token.text!r} is not part of {language}"
     elif token.text in _FLOATS or (token.kind == "number" and is_floating(token.text)):
-        what, remedy = "there is no floating point in the record language", "count in integers, for one in thousandths"
+        what, remedy = f"there is no floating point in {language}", "count in integers, for one in thousandths"
     elif token.text == "static" and inside:
-        what, remedy = "a function keeps no static data in the record language", "keep it in struct state"
+        what, remedy = f"a function keeps no static data in {language}", "keep it in struct state"
     if what:
         raise GuestSyntaxError(what, place(source, token.offset), remedy)
 
 
-def _check_item(source: str, item: list[Token]) -> None:
+def _check_item(source: str, item: list[Token], dialect: Dialect) -> None:
     """Refuse a variable outside every function."""
     words = [token.text for token in item]
     is_definition = words[-1] == "}" or words[0] in ("typedef", "_Static_assert") or words == [";"]
     is_type = words[0] in ("struct", "union", "enum") and (len(words) == 3 or words[-2:] == ["}", ";"])
     if "=" in words or not (is_definition or is_type or "(" in words):
         raise GuestSyntaxError(
-            "a variable outside every function is not part of the record language",
+            f"a variable outside every function is not part of the {dialect.name} language",
             place(source, item[0].offset),
             "keep it in struct state",
         )
 
 
-def _without_directives(source: str) -> tuple[list[Token], dict[str, int]]:
+def _without_directives(source: str, dialect: Dialect) -> tuple[list[Token], dict[str, int]]:
     """Return the tokens outside preprocessor lines, and the integers that are ``#define``d.
 
     The check of directives serves clear messages and equal answers; that a compiler
@@ -137,7 +165,7 @@ def _without_directives(source: str) -> tuple[list[Token], dict[str, int]]:
     for token in tokenize(source):
         if token.kind == "newline":
             if directive is not None:
-                _check_directive(source, directive, constants)
+                _check_directive(source, directive, constants, dialect)
             directive, at_line_start = None, True
             continue
         if at_line_start and token.text == "#":
@@ -148,11 +176,11 @@ def _without_directives(source: str) -> tuple[list[Token], dict[str, int]]:
             kept.append(token)
         at_line_start = False
     if directive is not None:
-        _check_directive(source, directive, constants)
+        _check_directive(source, directive, constants, dialect)
     return kept, constants
 
 
-def _check_directive(source: str, tokens: list[Token], constants: dict[str, int]) -> None:
+def _check_directive(source: str, tokens: list[Token], constants: dict[str, int], dialect: Dialect) -> None:
     words = [token.text for token in tokens[1:]]
     allowed = (
         not words
@@ -162,6 +190,7 @@ def _check_directive(source: str, tokens: list[Token], constants: dict[str, int]
     if not allowed or any(word in _BANNED for word in words):
         name = next((word for word in words if word in _BANNED), f"#{words[0]}" if words else "#")
         remedy = "leave it out: the integer types are there already" if name == "#include" else ""
-        raise GuestSyntaxError(f"{name} is not part of the record language", place(source, tokens[0].offset), remedy)
+        what = f"{name} is not part of the {dialect.name} language"
+        raise GuestSyntaxError(what, place(source, tokens[0].offset), remedy)
     if len(words) == 3 and words[0] == "define" and (number := parse_integer(words[2])) is not None:
         constants[words[1]] = number

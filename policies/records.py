@@ -229,7 +229,7 @@ def parse_program(source: str, dtype: np.dtype[Any], *, collects: bool = False) 
 <u8 'value' at byte 4 of the records' dtype (at inputs['records']); declare it 'u64 value' there, \
 or leave struct record out
     """
-    structs = read(source)
+    structs, _ = read(source)
     record = record_of(dtype)
     written = structs.get("record")
     if written is not None:

@@ -30,6 +30,7 @@ _LICENSE: Final = ctypes.create_string_buffer(b"GPL")
 _ATTRIBUTE_BYTES: Final = 128
 _PACKET_BYTES: Final = 64
 _RESULT_AT: Final = 4
+_SIZE_OUT_AT: Final = 12
 _CONTROL_BLOCK_AT: Final = 48
 _CONTEXT_BYTES: Final = 72
 _CONTROL_BLOCK: Final = struct.Struct("<III")
@@ -232,5 +233,30 @@ class TestRun:
         if _syscall(*self._arguments) < 0:
             number = ctypes.get_errno()
             raise OSError(number, f"bpf test run: {os.strerror(number)}")
+        result: int = _RESULT.unpack_from(self._attribute, _RESULT_AT)[0]
+        return result
+
+
+class BareRun:
+    """Runs a loaded program on a packet of zeros, with nothing else to tell it.
+
+    Args:
+        program_fd: A socket filter or an XDP program; it stays the caller's.
+        packet_bytes: Size of the packet.
+    """
+
+    def __init__(self, program_fd: int, packet_bytes: int) -> None:
+        self._packet = ctypes.create_string_buffer(packet_bytes)
+        packet = ctypes.addressof(self._packet)
+        self._attribute = attribute(struct.pack("<IIIIQQII", program_fd, 0, packet_bytes, 0, packet, 0, 1, 0))
+
+    def __call__(self) -> int:
+        """Run it once; return what it returned.
+
+        Raises:
+            OSError: The kernel did not run it.
+        """
+        _RESULT.pack_into(self._attribute, _SIZE_OUT_AT, 0)  # the kernel writes there, and would take it for a bound
+        call(_PROG_TEST_RUN, self._attribute, "test run")
         result: int = _RESULT.unpack_from(self._attribute, _RESULT_AT)[0]
         return result

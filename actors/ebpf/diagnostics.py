@@ -29,15 +29,20 @@ _BACKEND_SAYS: Final = (
 
 _VERIFIER_REFUSES: Final = (
     (
+        r"invalid access to packet",
+        "the program reads or writes the packet without having shown that it is so long",
+        "compare with data_end right before, and return if that is less",
+    ),
+    (
         r"unbounded memory access|outside of the allowed memory range|invalid access to map value|"
         r"(min|max) value is|value is outside",
-        "the program may read or write beyond the record or the state",
+        "the program may read or write beyond its input or the state",
         "check an index against the array's size, or mask it, right before it is used",
     ),
     (
         r"invalid mem access|inv(alid)? (read|write) from|dereference of modified",
-        "the program uses a pointer that does not lead into the record, the state or a local variable",
-        "use only the two pointers that the function is given",
+        "the program uses a pointer that does not lead into its input, the state or a local variable",
+        "use only the pointers that the function is given",
     ),
     (
         r"leaks addr|leak pointer|pointer comparison prohibited|partial copy of pointer",
@@ -120,7 +125,7 @@ def verifier_error(log: str) -> GuestSyntaxError:
 
     Example:
         >>> print(verifier_error("R2 unbounded memory access, make sure to bounds check any such access"))
-        the program may read or write beyond the record or the state (at verifier); check an index against \
+        the program may read or write beyond its input or the state (at verifier); check an index against \
 the array's size, or mask it, right before it is used
     """
     lines = [line for line in log.splitlines() if line.strip()]

@@ -22,6 +22,7 @@ from typing import Any, Final
 from runvisor.actors.channel.frames import MAX_FRAME_BYTES, FrameBuffer, FrameSocket, Message
 from runvisor.actors.ebpf import bpf
 from runvisor.actors.ebpf.agreement import COLLECTED_MAP, RECORDS_MAP, STATE_MAP, block_records
+from runvisor.actors.ebpf.packets.program import PacketProgram
 from runvisor.actors.ebpf.relocation import relocate
 
 _RUN_BUDGET: Final = 4_000_000
@@ -31,7 +32,7 @@ _READ_BYTES: Final = 1 << 16
 
 
 class Program:
-    """One loaded program with its own maps.
+    """One loaded record program with its own maps.
 
     Args:
         request: The host's ``load`` message.
@@ -110,7 +111,7 @@ def prepare(options: dict[str, Any]) -> dict[int, int]:
 
 def serve(channel: FrameSocket, prepared: dict[int, int]) -> None:
     """Load, run and unload programs until the host closes the channel."""
-    programs: dict[int, Program] = {}
+    programs: dict[int, Program | PacketProgram] = {}
     channel.send({"op": "hello"})
     for request in _requests(channel):
         operation, number = request["op"], request["program"]
@@ -134,16 +135,17 @@ def _requests(channel: FrameSocket) -> Iterator[Message]:
         yield from frames.feed(data)
 
 
-def _load(request: Message, kernel_functions: Mapping[int, int]) -> tuple[Program | None, Message]:
+def _load(request: Message, kernel_functions: Mapping[int, int]) -> tuple[Program | PacketProgram | None, Message]:
+    make = Program if request["kind"] == "record" else PacketProgram
     try:
-        return Program(request, kernel_functions), {"op": "loaded"}
+        return make(request, kernel_functions), {"op": "loaded"}
     except bpf.VerifierRefusal as refusal:
         return None, {"op": "refused", "log": refusal.log[-_LOG_TAIL:]}
     except OSError as error:
         return None, _failure(error)
 
 
-def _run(program: Program, request: Message) -> Message:
+def _run(program: Program | PacketProgram, request: Message) -> Message:
     try:
         return program.execute(request)
     except OSError as error:

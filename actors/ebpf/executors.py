@@ -189,8 +189,7 @@ class _Ask:
         return self.answer()
 
     def send(self, request: Message) -> None:
-        left_s = self._deadline - time.monotonic()
-        self._executor.send({**request, "program": self._program, "deadline": self._deadline, "timeout_s": left_s})
+        self._executor.send({**request, "program": self._program, "deadline": self._deadline})
 
     def answer(self) -> Message:
         return self._executor.answer(self._deadline)

@@ -1,4 +1,4 @@
-"""The eBPF runtime: record programs, compiled by bcc and run by the kernel's JIT."""
+"""The eBPF runtime: record and packet programs, compiled by bcc and run by the kernel's JIT."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from typing import Final, Literal
 from runvisor.actors.artifacts import shared_artifacts
 from runvisor.actors.channel.frames import Message
 from runvisor.actors.ebpf import btf
-from runvisor.actors.ebpf.compiler import Artifact, Compiler
+from runvisor.actors.ebpf.compiler import Compiler
 from runvisor.actors.ebpf.diagnostics import TOO_MANY_PATHS, verifier_error
 from runvisor.actors.ebpf.executors import Executors
+from runvisor.actors.ebpf.packets.execution import VARIANT as PACKETS
+from runvisor.actors.ebpf.packets.execution import PacketExecution, compile_packets
 from runvisor.actors.ebpf.probe import has_may_goto, jit_is_on, mitigations_are_off, probe_ebpf
-from runvisor.actors.ebpf.programs import Known, Programs
+from runvisor.actors.ebpf.programs import PacketPrograms, Programs
 from runvisor.actors.ebpf.work import RecordWork, Work
 from runvisor.actors.jail.spec import CPU_CGROUP, LAYERS
 from runvisor.actors.runtime import Load, PoolSize, Probe, Watch, called_off
 from runvisor.actors.settings import RuntimeSettings
 from runvisor.actors.user_cache import cache_folder
+from runvisor.policies import packets
 from runvisor.policies.bytecode import ITERATOR_CALLS, MAX_INSTRUCTIONS, Loop
 from runvisor.policies.errors import (
     EngineRefused,
@@ -34,6 +37,7 @@ from runvisor.policies.errors import (
     TimeLimitExceeded,
     WorkerCrashed,
 )
+from runvisor.policies.packets import PacketInputs
 from runvisor.policies.record_answers import Answer, check_task
 from runvisor.policies.record_inputs import RecordInputs
 from runvisor.policies.records import LANGUAGE
@@ -43,10 +47,11 @@ from runvisor.policies.trust import Grant, Trust
 from runvisor.policies.values import Value
 
 VARIANT: Final = "record"
-Tier = Literal["bpf", "bpf+perfmon"]
+Tier = Literal["bpf", "bpf+perfmon", "bpf+perfmon+net_admin"]
 _CAPABILITIES: Final[Mapping[Tier, frozenset[str]]] = {
     "bpf": frozenset({"CAP_BPF"}),
     "bpf+perfmon": frozenset({"CAP_BPF", "CAP_PERFMON"}),
+    "bpf+perfmon+net_admin": frozenset({"CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN"}),
 }
 _SPECTRE: Final = ("spectre_v1", "spectre_v4")
 _HARDENING_OFF: Final = (*_SPECTRE, "kernel_addresses", "uninitialised_stack")
@@ -58,11 +63,12 @@ _ATTEMPTS: Final = 2
 
 
 class EbpfRuntime:
-    """Runs the language ``c-record`` in the kernel.
+    """Runs the languages ``c-record`` and ``c-packet`` in the kernel.
 
     Untrusted programs, where the operator lets them in at all, run in the tier
     ``bpf``, whose programs the kernel hardens against Spectre; verified and trusted
-    ones in ``bpf+perfmon``, and their results say what is off.
+    ones in ``bpf+perfmon``, and their results say what is off. XDP programs, which take
+    trusted code, run in ``bpf+perfmon+net_admin``.
 
     Args:
         size: How many executors to keep.
@@ -81,6 +87,7 @@ class EbpfRuntime:
         self._tiers: dict[Tier, Executors] = {}
         self._tiers_lock = threading.Lock()
         self._programs = Programs()
+        self._packet_programs = PacketPrograms()
         self._kernel_functions: dict[int, int] = {}
         self._loops: Mapping[Tier, Loop] = dict.fromkeys(_CAPABILITIES, loop or "may_goto")
         self._closed = False
@@ -118,50 +125,35 @@ class EbpfRuntime:
         nothing has started then, and the same is said at once the next time.
 
         Raises:
-            InvalidTask: Not a record task, or inputs that do not fit the program.
+            InvalidTask: The variant does not run the language, or the inputs do not fit the program.
             PoolExhausted: No executor came free in time.
             WorkerCrashed: An executor or a compiler died of itself.
         """
-        if variant != VARIANT or task.language != LANGUAGE:
-            raise InvalidTask(f"ebpf/{variant} does not run {task.language}", "language", f"use {LANGUAGE}")
-        tier: Tier = "bpf" if grant.trust is Trust.UNTRUSTED else "bpf+perfmon"
+        kinds = {VARIANT: (LANGUAGE, self._records), PACKETS: (packets.LANGUAGE, self._packets)}
+        language, run_kind = kinds.get(variant, ("another runtime", None))
+        if run_kind is None or task.language != language:
+            raise InvalidTask(f"ebpf/{variant} does not run {task.language}", "language", f"use {language}")
         run = _Run(grant, watch)
         value: Value = None
         error: RunvisorError | None = None
-        bytes_in = len(task.code)
         try:
-            inputs = RecordInputs.of(task.inputs, task.source)
-            bytes_in += inputs.records.nbytes
             if watch.cancellation.cancelled:
                 raise called_off()
-            known = self._programs.find(task.source, inputs.records.dtype, collects=inputs.collects)
-            program = known.program
-            state = program.initial_state(inputs.state) if inputs.state else b""
-            limits = grant.permissions
-            check_task(program, inputs, limits.memory_bytes, limits.output_bytes)
-            collected = Answer(program, inputs, limits.output_bytes)
-            try:
-                artifact = self._artifact(known, self._loops[tier], run)
-                answer = self._answer(RecordWork(artifact, program, inputs.records, state, collected), tier, run)
-                value, collected_bytes = _value(answer, collected, grant)
-            except EngineRefused as refusal:
-                known.refusals[grant.trust] = refusal
-                raise
-            run.bytes_out = _COUNT_BYTES + program.state_bytes + collected_bytes
+            value = run_kind(task, run)
             if watch.cancellation.cancelled:
                 raise called_off()
         except (GuestError, LimitExceeded, PolicyError) as caught:
             value, error = None, caught
         wall_s = run.elapsed_s()
         return Result(
-            isolation=_isolation(tier, grant.narrowed, grant.principal if run.was_loaded else None),
+            isolation=_isolation(run.tier, grant.narrowed, grant.principal if run.was_loaded else None),
             value=value,
             error=error,
             usage=Usage(
                 wall_s=wall_s,
                 queue_s=run.queue_s,
                 cpu_s=run.cpu_s,
-                bytes_in=bytes_in,
+                bytes_in=len(task.code) + run.bytes_in,
                 bytes_out=run.bytes_out,
                 start_kind=run.start_kind,
             ),
@@ -184,23 +176,52 @@ class EbpfRuntime:
             executors.close()
         self._compiler.close()
 
-    def _artifact(self, known: Known, loop: Loop, run: _Run) -> Artifact:
-        """Compile a program, or find it compiled, or refused."""
-        trust = run.grant.trust
-        if (refusal := known.refusals.get(trust)) is not None:
-            raise EngineRefused(*refusal.args)
-        artifact = known.artifacts.get(trust)
-        if artifact is None:
-            timeout_s = run.grant.permissions.timeout_s
-            artifact = self._compiler.compile(known.program, loop, MAX_INSTRUCTIONS[trust], timeout_s, run.on_compiling)
-            known.artifacts[trust] = artifact
-        return artifact
+    def _records(self, task: Task, run: _Run) -> Value:
+        """Run a record program; return its value."""
+        inputs, grant, limits = RecordInputs.of(task.inputs, task.source), run.grant, run.grant.permissions
+        run.bytes_in = inputs.records.nbytes
+        known = self._programs.find(task.source, inputs.records.dtype, collects=inputs.collects)
+        program = known.program
+        state = program.initial_state(inputs.state) if inputs.state else b""
+        check_task(program, inputs, limits.memory_bytes, limits.output_bytes)
+        collected = Answer(program, inputs, limits.output_bytes)
+        if grant.trust in known.refusals:
+            raise EngineRefused(*known.refusals[grant.trust].args)
+        try:
+            artifact = known.artifacts.get(grant.trust)
+            if artifact is None:
+                loop, most = self._loops[run.tier], MAX_INSTRUCTIONS[grant.trust]
+                artifact = self._compiler.compile(program, loop, most, limits.timeout_s, run.on_compiling)
+                known.artifacts[grant.trust] = artifact
+            answer = self._answer(RecordWork(artifact, program, inputs.records, state, collected), run)
+        except EngineRefused as refusal:
+            known.refusals[grant.trust] = refusal
+            raise
+        value, collected_bytes = collected.value(answer.get("selected"), answer.get("state"))
+        run.bytes_out = _COUNT_BYTES + program.state_bytes + collected_bytes
+        return value
 
-    def _answer(self, work: Work, tier: Tier, run: _Run) -> Message:
-        """Have an executor run the program; one that died while it waited is replaced."""
+    def _packets(self, task: Task, run: _Run) -> Value:
+        """Run a packet program; return its value."""
+        inputs, grant = PacketInputs.of(task.inputs), run.grant
+        run.bytes_in = len(inputs.capture.data)
+        known = self._packet_programs.find(task.source)
+        execution = PacketExecution(known.program, inputs, grant)
+        if known.program.kind == "xdp":
+            run.tier = "bpf+perfmon+net_admin"
+        artifact = known.artifacts.get(grant.trust)
+        if artifact is None:
+            loop = self._loops[run.tier]
+            artifact = compile_packets(self._compiler, known.program, loop, grant, run.on_compiling)
+            known.artifacts[grant.trust] = artifact
+        value, run.bytes_out = execution.value(self._answer(execution.work(artifact), run))
+        return value
+
+    def _answer(self, work: Work, run: _Run) -> Message:
+        """Have an executor run the program to its end; one that died while it waited is replaced."""
         for attempt in range(_ATTEMPTS):
             waited = time.monotonic()
-            with self._tier(tier).lend(run.grant.principal, work.artifact, run.cancellation) as executor:
+            with self._tier(run.tier).lend(run.grant.principal, work.artifact, run.cancellation) as executor:
                 now = time.monotonic()
                 run.queue_s += now - waited
                 run.begin()
@@ -215,6 +236,8 @@ class EbpfRuntime:
                         raise
                     continue
             run.note(answer)
+            if answer.get("op") != "done":
+                raise _failure(answer, run.grant)
             return answer
         raise AssertionError("not reached")
 
@@ -245,6 +268,7 @@ def _loops(has_may_goto: bool, has_iterator: bool) -> Mapping[Tier, Loop]:
     return {
         "bpf": "iterator" if has_iterator else "may_goto",
         "bpf+perfmon": "may_goto" if has_may_goto else "iterator",
+        "bpf+perfmon+net_admin": "may_goto" if has_may_goto else "iterator",
     }
 
 
@@ -258,6 +282,9 @@ def _isolation(tier: Tier, narrowed: tuple[str, ...], loaded_for: str | None) ->
         loaded_for: The principal for whom it had been loaded before this execution, if it had.
     """
     kept = " and ".join(sorted(_CAPABILITIES[tier]))
+    off: tuple[str, ...] = _SPECTRE if mitigations_are_off() else ()
+    if "CAP_PERFMON" in _CAPABILITIES[tier]:
+        off = _HARDENING_OFF
     layers = (layer.replace("no capabilities", f"only {kept}") for layer in LAYERS if layer != CPU_CGROUP)
     around = tuple(f"executor: {layer}" for layer in layers)
     earlier = f"earlier executions of {loaded_for}: the code stays loaded, state and records are reset"
@@ -267,7 +294,7 @@ def _isolation(tier: Tier, narrowed: tuple[str, ...], loaded_for: str | None) ->
         limits_enforced=_ENFORCED,
         no_spawn=True,
         accel="jit" if jit_is_on() else "",
-        hardening_off=_HARDENING_OFF if tier == "bpf+perfmon" else _SPECTRE if mitigations_are_off() else (),
+        hardening_off=off,
         narrowed=narrowed,
         shared_with=() if loaded_for is None else (earlier,),
     )
@@ -281,8 +308,10 @@ class _Run:
         self.cancellation = watch.cancellation
         self.queue_s = 0.0
         self.cpu_s: float | None = None
+        self.bytes_in = 0
         self.bytes_out = 0
         self.start_kind: StartKind = "warm"
+        self.tier: Tier = "bpf" if grant.trust is Trust.UNTRUSTED else "bpf+perfmon"
         self.was_loaded = False
         self._on_started = watch.started
         self._has_started = False
@@ -332,20 +361,18 @@ def _late(grant: Grant) -> TimeLimitExceeded:
     )
 
 
-def _value(answer: Message, collected: Answer, grant: Grant) -> tuple[Value, int]:
-    """Return the value that an executor's answer holds and the bytes collected, or raise for what it says."""
+def _failure(answer: Message, grant: Grant) -> RunvisorError:
+    """Return the error that an executor's answer stands for."""
     kind = answer.get("op")
-    if kind == "done":
-        return collected.value(answer.get("selected"), answer.get("state"))
     if kind == "refused":
-        raise verifier_error(str(answer["log"]))
+        return verifier_error(str(answer["log"]))
     if kind in ("late", "silent"):
-        raise _late(grant)
+        return _late(grant)
     if kind == "out of memory" and answer["loading"]:  # maps are refused, not killed for: it was the verifier
-        raise verifier_error(TOO_MANY_PATHS)
+        return verifier_error(TOO_MANY_PATHS)
     if kind in ("no memory", "out of memory"):
-        raise MemoryLimitExceeded("the kernel has no memory for the program's maps", "memory_bytes", "keep less state")
-    raise WorkerCrashed(f"the executor failed: {answer.get('what', kind)}", "ebpf", "", {"started": True})
+        return MemoryLimitExceeded("the kernel has no memory for the program's maps", "memory_bytes", "keep less state")
+    return WorkerCrashed(f"the executor failed: {answer.get('what', kind)}", "ebpf", "", {"started": True})
 
 
 def create(size: PoolSize, settings: RuntimeSettings) -> EbpfRuntime:

@@ -33,7 +33,10 @@ _PUNCTUATION = re.compile(r"[=_|$(){}\[\]<>;`\"+*/%]")
 _COMMENTS: Final = r"(?:\s|;;[^\n]*\n|(?>\(;.*?;\)))*+"
 _COMPONENT = re.compile(rf"{_COMMENTS}\(component\b", re.DOTALL)
 _WAT = re.compile(rf"{_COMMENTS}\((?:module\b|(?:func|memory|table|global)\s+[$(])", re.DOTALL)
-_RECORD = re.compile(r"\b(?:int|long|void|bool|unsigned|double|float|size_t|\w+_t|(?:__)?[us]\d+)[\s*]+on_record\s*\(")
+_CALLED = re.compile(
+    r"\b(?:int|long|void|bool|unsigned|double|float|size_t|\w+_t|(?:__)?[us]\d+)[\s*]+(on_record|on_packet|on_xdp)\s*\("
+)
+_CALLED_IN = {"on_record": "c-record", "on_packet": "c-packet", "on_xdp": "c-packet"}
 
 # Evidence of the parser, in the same log-odds as the words.
 _PARSER_SAYS: Final = {
@@ -195,8 +198,8 @@ def _settled(
 ) -> Guess:
     if language not in LANGUAGES:
         raise _unknown(language, f"this looks like {DISPLAY[language]}, which runvisor does not run yet: {reason}", ())
-    if language == "c" and _RECORD.search(text):
-        return Guess("c-record", confidence, "it is C and defines on_record", alternatives)
+    if language == "c" and (called := _CALLED.search(text)):
+        return Guess(_CALLED_IN[called[1]], confidence, f"it is C and defines {called[1]}", alternatives)
     return Guess(language, confidence, reason, alternatives)
 
 

@@ -16,13 +16,15 @@ LANGUAGES: Final = (
     "wasm",
     "c",
     "c-record",
+    "c-packet",
     "cpp",
     "zig",
     "go",
     "rust",
     "component",
 )
-"""Canonical names: what a `Task` holds. ``c-record`` is a C function that runs once per record."""
+"""Canonical names: what a `Task` holds. ``c-record`` is a C function that runs once per record,
+``c-packet`` one that runs once per packet."""
 
 ALIASES: Final[Mapping[str, str]] = {
     "py": "python",
@@ -53,6 +55,10 @@ ALIASES: Final[Mapping[str, str]] = {
     "crecord": "c-record",
     "ebpf-c": "c-record",
     "bpf-c": "c-record",
+    "packet": "c-packet",
+    "cpacket": "c-packet",
+    "xdp": "c-packet",
+    "socket-filter": "c-packet",
     "c++": "cpp",
     "cxx": "cpp",
     "c++17": "cpp",
@@ -70,6 +76,7 @@ DISPLAY: Final[Mapping[str, str]] = {
     "component": "a WebAssembly component",
     "c": "C",
     "c-record": "a C record function",
+    "c-packet": "a C packet function",
     "typescript": "TypeScript",
     "tsx": "TypeScript with JSX",
     "rust": "Rust",
@@ -193,7 +200,7 @@ def resolve(name: str) -> str:
         ...
         runvisor.policies.errors.UnknownLanguage: 'pyton' is not a language that runvisor runs (at language); \
 did you mean python? It runs python, javascript, typescript, wat, wasm, c, c-record, \
-cpp, zig, go, rust, component
+c-packet, cpp, zig, go, rust, component
     """
     key = name.strip().lower().replace("_", "-").replace(" ", "-") if isinstance(name, str) else ""
     if key in LANGUAGES:

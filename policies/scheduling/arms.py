@@ -57,6 +57,7 @@ ARMS: Final = (
     Arm("wasm", "quickjs", frozenset({"javascript"}), _ALWAYS_ENFORCED | {"instructions"}),
     Arm("wasm", "cpython", frozenset({"python"}), _METERED | {"env"}),
     Arm("wasm", "component", frozenset({"component"}), _METERED),
+    Arm("ebpf", "packet", frozenset({"c-packet"}), _ALWAYS_ENFORCED, Trust.VERIFIED),
 )
 """The arms that ship with runvisor, in order of preference at equal score."""
 

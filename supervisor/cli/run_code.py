@@ -24,6 +24,9 @@ def run(
     file: Annotated[str, typer.Argument(help="The code; - reads standard input.")],
     language: Annotated[str, typer.Option("--language", "-l", help="Its language, or auto.")] = AUTO,
     inputs: Annotated[str | None, typer.Option("--inputs", "-i", help="JSON that the code sees as inputs.")] = None,
+    file_inputs: Annotated[
+        list[str] | None, typer.Option("--input", help="NAME=FILE: a file's bytes as one of the inputs.")
+    ] = None,
     trust: Annotated[str, typer.Option(help="untrusted, verified or trusted.")] = "untrusted",
     timeout: Annotated[float, typer.Option(help="Seconds it may run.")] = 10.0,
     memory: Annotated[str, typer.Option(help="Memory it may use.")] = "256MB",
@@ -51,6 +54,7 @@ def run(
             "filesystem": {"read": read or [], "write": write or []},
         }
     )
+    given = _inputs(inputs, file_inputs or [])
     live = LiveOutput()
     if record is not None and (give or take is not None or profile):
         raise ConfigError(
@@ -60,18 +64,18 @@ def run(
         label = "" if file == "-" else Path(file).name
         if record is not None:
             result, recording = supervisor.record(
-                code, language, inputs=_inputs(inputs), permissions=permissions, trust=trust, label=label
+                code, language, inputs=given, permissions=permissions, trust=trust, label=label
             )
             _write(record, recording.to_bytes())
         else:
             result = supervisor.run(
                 code,
                 language,
-                inputs=_inputs(inputs),
+                inputs=given,
                 permissions=permissions,
                 trust=trust,
                 label=label,
-                files={path.name: _content(path) for path in give or ()},
+                files={path.name: _content(path, "--in") for path in give or ()},
                 profile=profile,
                 on_output=None if as_json else live,
             )
@@ -111,11 +115,11 @@ def _read(file: str, language: str) -> tuple[str | bytes, str]:
         return data, language
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path, option: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise InvalidTask(f"{path} cannot be read: {error.strerror}", "--in", "give the path of a file") from None
+        raise InvalidTask(f"{path} cannot be read: {error.strerror}", option, "give the path of a file") from None
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -138,10 +142,20 @@ def _put(files: Mapping[str, bytes], folder: Path) -> None:
             raise ConfigError(f"{path} cannot be written: {error.strerror}", "--out", "give another folder") from None
 
 
-def _inputs(text: str | None) -> Any:
-    if text is None:
-        return None
+def _inputs(text: str | None, files: list[str]) -> Any:
+    """Return what --inputs and --input give together."""
     try:
-        return json.loads(text)
+        inputs = None if text is None else json.loads(text)
     except ValueError as error:
         raise ConfigError(f"--inputs is not JSON: {error}", "--inputs") from None
+    if not files:
+        return inputs
+    if not isinstance(inputs, dict | None):
+        raise ConfigError("--input adds to an object, and --inputs is none", "--inputs", "pass a JSON object")
+    contents: dict[str, bytes] = {}
+    for item in files:
+        name, equals, path = item.partition("=")
+        if not equals or not name or name in contents or name in (inputs or {}):
+            raise ConfigError(f"{item!r} does not name an input of its own", "--input", "write NAME=FILE")
+        contents[name] = _content(Path(path), "--input")
+    return {**(inputs or {}), **contents}

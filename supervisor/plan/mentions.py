@@ -23,7 +23,7 @@ _PARAMETER: Final = {
 _GAP: Final = r"\s{0,40}"
 """Space within an expression; bounded, as every repetition here, so that hostile code takes linear time."""
 _MAX_MAINS: Final = 3
-_COMPILED: Final = frozenset({"wat", "wasm", "c", "c-record", "cpp", "zig", "go", "rust", "component"})
+_COMPILED: Final = frozenset({"wat", "wasm", "c", "c-record", "c-packet", "cpp", "zig", "go", "rust", "component"})
 """Their inputs come by stdin or as parameters: nothing in the text names them."""
 _UNPACKED_PARAMETER: Final = re.compile(r"\bfunction[ \t]{1,9}main[ \t]{0,9}\([ \t\n]{0,40}\{([^{}]{0,2000})\}")
 

@@ -49,9 +49,9 @@ def test_a_compilers_message_becomes_one_sentence(said: str, what: str, where: s
 @pytest.mark.parametrize(
     ("line", "what"),
     [
-        ("R2 unbounded memory access, make sure to bounds check any such access", "beyond the record or the state"),
-        ("invalid access to map value, value_size=8 off=8 size=8", "beyond the record or the state"),
-        ("R1 invalid mem access 'scalar'", "does not lead into the record"),
+        ("R2 unbounded memory access, make sure to bounds check any such access", "beyond its input or the state"),
+        ("invalid access to map value, value_size=8 off=8 size=8", "beyond its input or the state"),
+        ("R1 invalid mem access 'scalar'", "does not lead into its input"),
         ("R1 leaks addr into map", "address of the kernel"),
         ("math between map_value pointer and 4294967295 is not allowed", "cannot be proved safe"),
         ("R3 bitwise operator ^= on pointer prohibited", "cannot be proved safe"),

@@ -25,7 +25,6 @@ from runvisor.policies.errors import (
     TimeLimitExceeded,
 )
 from runvisor.policies.permissions import Permissions
-from runvisor.policies.records import parse_program
 from runvisor.policies.result import Result
 from runvisor.policies.task import Task
 from runvisor.policies.trust import Grant, Trust
@@ -130,13 +129,12 @@ def test_a_value_that_cannot_fit_is_refused_before_anything_starts(runtime: Ebpf
     assert isinstance(result.error, OutputLimitExceeded)
 
 
-@pytest.mark.kernel
-def test_words_for_an_executor_that_ran_out_of_memory(runtime: EbpfRuntime) -> None:
-    program = parse_program(GOOD, EVENT)
-    with pytest.raises(GuestSyntaxError, match="too many paths"):
-        runtime_module._value({"op": "out of memory", "loading": True}, program, GRANT)
-    with pytest.raises(MemoryLimitExceeded):
-        runtime_module._value({"op": "out of memory", "loading": False}, program, GRANT)
+def test_words_for_an_executor_that_ran_out_of_memory() -> None:
+    verifying = runtime_module._failure({"op": "out of memory", "loading": True}, GRANT)
+    assert isinstance(verifying, GuestSyntaxError)
+    assert "too many paths" in verifying.what
+    running = runtime_module._failure({"op": "out of memory", "loading": False}, GRANT)
+    assert isinstance(running, MemoryLimitExceeded)
 
 
 @pytest.mark.kernel

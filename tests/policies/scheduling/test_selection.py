@@ -124,7 +124,8 @@ def test_neither_learning_nor_exploring_ever_reaches_an_arm_that_is_struck_out(
             "cobol",
             grant(),
             {},
-            "the arms here run c, c-record, component, cpp, go, javascript, python, rust, typescript, wasm, wat, zig",
+            "the arms here run c, c-packet, c-record, component, cpp, go, javascript, python, rust, typescript, wasm, "
+            "wat, zig",
         ),
     ],
 )

@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 
+from runvisor.actors.ebpf.probe import probe_ebpf
 from runvisor.actors.jail.probe import probe_jail
 from runvisor.supervisor.cli import main
 from runvisor.supervisor.cli.live import LiveOutput
 from runvisor.supervisor.cli.output import visible
 from runvisor.supervisor.client import Supervisor
 from runvisor.supervisor.execution import Output
+from tests.policies.test_captures import pcap
 
 pytestmark = [
     pytest.mark.root,
@@ -109,6 +111,34 @@ def test_run_as_json_gives_one_document_with_every_part(command: Command, tmp_pa
         "value", "stdout", "stderr", "error", "runtime", "variant", "language", "usage", "isolation", "decision",
     }  # fmt: skip
     assert (result["value"], result["stdout"], result["runtime"]) == ({"sum": 2}, "hi\n", "v8")
+
+
+def test_a_file_is_one_of_the_inputs_by_name(command: Command, tmp_path: Path) -> None:
+    file, data = tmp_path / "task.py", tmp_path / "data.bin"
+    file.write_text("[inputs['raw'].hex(), inputs['n']]")
+    data.write_bytes(bytes([0, 255]))
+    given = ("--input", f"raw={data}")
+    status, out, _ = command("run", str(file), "--inputs", '{"n": 1}', *given, "--json")
+    assert (status, document(out)["value"]) == (0, ["00ff", 1])
+    for bad in ((*given, *given), ("--input", str(data)), ("--input", f"n={data}"), ("--input", "raw=/no/such")):
+        assert command("run", str(file), "--inputs", '{"n": 1}', *bad)[0] == 2
+    assert command("run", str(file), "--inputs", "[1]", *given)[0] == 2
+
+
+@pytest.mark.kernel
+def test_a_packet_program_runs_over_a_capture(command: Command, tmp_path: Path) -> None:
+    probe = probe_ebpf()
+    if not probe.available:
+        pytest.skip(f"{probe.detail}; {probe.remedy}")
+    file, capture = tmp_path / "filter.c", tmp_path / "capture.pcap"
+    file.write_text("int on_packet(struct packet *p, struct state *s) { return load_byte(p, 0) == 7; }")
+    capture.write_bytes(pcap([b"\7 kept", b"dropped"]))
+    status, out, err = command("run", str(file), "--input", f"pcap={capture}", "--trust", "verified", "--json")
+    assert status == 0, err
+    assert document(out)["value"]["verdicts"] == {"accepted": 1, "dropped": 1}
+    status, out, _ = command("run", str(file), "--input", f"pcap={capture}", "--json")
+    assert (status, document(out)["error"]["type"]) == (3, "NoEligibleArm")
+    assert "it takes verified" in document(out)["error"]["excluded"]["ebpf/packet"]
 
 
 @pytest.mark.parametrize(
