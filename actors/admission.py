@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,14 @@ from typing import Any, Final
 from runvisor.actors.audit_log import AuditLog
 from runvisor.actors.channel.frames import Message
 from runvisor.policies.authority import Authority
-from runvisor.policies.errors import IsolationUnavailable, PolicyError, ProtocolError
+from runvisor.policies.errors import (
+    CapabilityDenied,
+    IsolationUnavailable,
+    PolicyError,
+    ProtocolError,
+    TrustViolation,
+)
+from runvisor.policies.observations import ObservationRequest
 from runvisor.policies.result import Result
 from runvisor.policies.scheduling.arms import ARMS, Arm, exclusion, unfit_for_profile
 from runvisor.policies.task import Task
@@ -118,6 +126,38 @@ class Admission:
                     "run as root or allow user namespaces; else the operator may set accept_weak_isolation",
                 )
             return Admitted(task, grant, arm)
+
+    def admit_observation(self, request: Message) -> tuple[str, ObservationRequest, str]:
+        """Return who wants to observe, what, and whose process that is; or refuse it and record that.
+
+        An observer sees what another process does, so it takes trust to name any.
+
+        Args:
+            request: With ``authority`` and ``observation``.
+
+        Raises:
+            PolicyError: The principal may not see that process, or not for so long.
+            ConfigError: It names nothing that can be observed.
+            ProtocolError: It is malformed.
+        """
+        with self._recorded() as who:
+            authority = who.authority = self._authority(request.get("authority"))
+            asked = ObservationRequest.from_wire(request.get("observation"))
+            if authority.trust < Trust.TRUSTED:
+                raise TrustViolation(
+                    f"{authority.principal} may claim at most {authority.trust.label} trust, and to observe "
+                    "a process by its number takes trusted",
+                    "trust",
+                    "ask the operator for a higher ceiling",
+                )
+            limit_s = authority.permissions.timeout_s if authority.permissions else math.inf
+            if asked.duration_s > limit_s:
+                raise CapabilityDenied(
+                    f"{authority.principal} may not observe for {asked.duration_s:g} s",
+                    "duration_s",
+                    f"ask for at most {limit_s:g} s",
+                )
+            return authority.principal, asked, "process"
 
     def principal(self, request: Message) -> str:
         """Return on whose behalf a request comes, or refuse it and record that.

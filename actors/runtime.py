@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 from runvisor.actors.cancellation import Cancellation
 from runvisor.actors.witness.counting import Witnessing
 from runvisor.policies.errors import Cancelled
+from runvisor.policies.observations import ObservationRequest, ObservedTable
 from runvisor.policies.result import Result
 from runvisor.policies.task import Task
 from runvisor.policies.trust import Grant
@@ -220,6 +221,26 @@ class SessionRuntime(Protocol):
 
         Raises:
             PoolExhausted: No instance came free in time.
+            WorkerError: Our side failed.
+        """
+        ...
+
+
+@runtime_checkable
+class ObservingRuntime(Protocol):
+    """A runtime that can watch what processes ask of the kernel."""
+
+    def observe(self, request: ObservationRequest, watch: Watch) -> ObservedTable:
+        """Observe a process until the time is over, it has ended, or it is called off.
+
+        Args:
+            request: What, of whom, for how long; already admitted by the pool.
+            watch: Told when the first event will be seen; asked whether to go on.
+
+        Raises:
+            ConfigError: There is no such process.
+            SpawnFailed: This machine does not let us; says what is missing.
+            PoolExhausted: As many observations run as may.
             WorkerError: Our side failed.
         """
         ...

@@ -17,6 +17,7 @@ from runvisor.actors.cancellation import Cancellations, execution_id
 from runvisor.actors.channel.base import Answers
 from runvisor.actors.channel.frames import MAX_FRAME_BYTES, Message
 from runvisor.actors.channel.sealed import SealedInputs
+from runvisor.actors.observation_requests import ObservationRequests
 from runvisor.actors.runtime import GuardingRuntime, NetworkedRuntime, Runtime, SharedInputsRuntime
 from runvisor.actors.session_requests import SessionRequests
 from runvisor.actors.sessions import SessionLimits
@@ -67,6 +68,7 @@ class PoolService:
         self._uncounted = uncounted
         self._batches = BatchRequests(runtime, self._admission, audit, self._running, uncounted)
         self._sessions = SessionRequests(runtime, self._admission, audit, sessions or SessionLimits(), uncounted)
+        self._observations = ObservationRequests(runtime, self._admission, audit, self._running)
 
     def handle(self, request: Message, answers: Answers, shared: Sequence[int] = ()) -> None:
         """Answer one request: events while the guest runs, then one last message.
@@ -74,7 +76,7 @@ class PoolService:
         Args:
             request: ``{"op": "execute", "authority", "task", "variant", "on_excess", "execution", "stream"}``,
                 ``{"op": "cancel", "authority", "execution"}``, ``{"op": "ping"}``, ``{"op": "execute batch"}`` (see
-                `BatchRequests`), or one of `SessionRequests`.
+                `BatchRequests`), ``{"op": "observe"}`` (see `ObservationRequests`), or one of `SessionRequests`.
             answers: Sends messages back; used from this thread only.
             shared: Descriptors that came with the request; they stay the caller's.
 
@@ -93,6 +95,8 @@ class PoolService:
                     answer = {"op": "result", "result": result.to_wire(), "load": self._runtime.load().to_wire()}
                 case "execute batch":
                     answer = self._batches.handle(request, progress)
+                case "observe":
+                    answer = self._observations.handle(request, progress)
                 case _:
                     answer = self._sessions.handle(request, progress, shared)
         except RunvisorError as error:

@@ -31,6 +31,7 @@ from runvisor.supervisor.attach import connect, require_counting, supervisor_act
 from runvisor.supervisor.execution import Call, Execution, OnOutput, Output, output_events
 from runvisor.supervisor.handle import Handle
 from runvisor.supervisor.mapping import in_batches, in_order
+from runvisor.supervisor.observing import ObservingClient
 from runvisor.supervisor.plan.outcome import PlanResult
 from runvisor.supervisor.plan.run import Observer
 from runvisor.supervisor.plan_client import run_plan
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 _MAX_PARALLEL: Final = 32
 
 
-class Supervisor:
+class Supervisor(ObservingClient):
     """A handle on a running supervisor; safe to use from many threads.
 
     Use it as a context manager: leaving the block ends what `start` began.

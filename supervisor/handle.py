@@ -200,6 +200,40 @@ class Handle:
             raise RunvisorError.from_wire(answer["error"])
         return pool.channel, answer
 
+    def ask_runtime(
+        self, runtime: str, request: Message, *, call: Call | None = None, on_event: OnEvent | None = None
+    ) -> Message:
+        """Send a request that is no task to a runtime's pool; once more, to the spare, if it had not started.
+
+        Args:
+            runtime: The runtime's name.
+            request: The rest of the request.
+            call: Its name, and how the caller means to call it off.
+            on_event: Called with what the pool says before its last answer.
+
+        Raises:
+            SpawnFailed: The runtime cannot run here; says what is missing.
+            RunvisorError: What the pool answered with, or that it died.
+        """
+        self.renew()
+        if runtime in self._unavailable:
+            raise SpawnFailed(self._unavailable[runtime], runtime)
+        pool, call = self._pool(runtime), call or Call()
+        request = {**request, "authority": self._authority, "execution": call.id}
+        word = {"op": "cancel", "execution": call.id, "authority": self._authority}
+        call.sending(lambda: pool.channel.request(word))
+        try:
+            answer = pool.channel.request(request, on_event)
+        except WorkerCrashed as error:
+            if error.details.get("started"):
+                raise
+            pool = self._keep(runtime, _ask(self.supervisor.replace.remote(runtime, pool.endpoint["nonce"])))
+            call.sending(lambda: pool.channel.request(word))
+            answer = pool.channel.request(request, on_event)
+        if answer.get("op") == "error":
+            raise RunvisorError.from_wire(answer["error"])
+        return answer
+
     @property
     def authority(self) -> bytes:
         """The sealed authority that requests bear; see `renew`."""

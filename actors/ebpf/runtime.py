@@ -14,6 +14,7 @@ from runvisor.actors.ebpf import btf
 from runvisor.actors.ebpf.compiler import Compiler
 from runvisor.actors.ebpf.diagnostics import TOO_MANY_PATHS, verifier_error
 from runvisor.actors.ebpf.executors import Executors
+from runvisor.actors.ebpf.observe.observers import Observers
 from runvisor.actors.ebpf.packets.execution import VARIANT as PACKETS
 from runvisor.actors.ebpf.packets.execution import PacketExecution, compile_packets
 from runvisor.actors.ebpf.probe import has_may_goto, jit_is_on, mitigations_are_off, probe_ebpf
@@ -37,6 +38,7 @@ from runvisor.policies.errors import (
     TimeLimitExceeded,
     WorkerCrashed,
 )
+from runvisor.policies.observations import ObservationRequest, ObservedTable
 from runvisor.policies.packets import PacketInputs
 from runvisor.policies.record_answers import Answer, check_task
 from runvisor.policies.record_inputs import RecordInputs
@@ -84,6 +86,7 @@ class EbpfRuntime:
         self._size = size or PoolSize()
         self._asked_loop = loop
         self._compiler = Compiler(self._size, shared_artifacts(cache_folder()))
+        self._observers = Observers(self._compiler)
         self._tiers: dict[Tier, Executors] = {}
         self._tiers_lock = threading.Lock()
         self._programs = Programs()
@@ -162,6 +165,10 @@ class EbpfRuntime:
             language=task.language,
         )
 
+    def observe(self, request: ObservationRequest, watch: Watch) -> ObservedTable:
+        """See `ObservingRuntime.observe`."""
+        return self._observers.observe(request, watch.cancellation, watch.started)
+
     def load(self) -> Load:
         """See `Runtime.load`."""
         loads = [executors.load() for executors in list(self._tiers.values())]
@@ -174,6 +181,7 @@ class EbpfRuntime:
             tiers, self._tiers = list(self._tiers.values()), {}
         for executors in tiers:
             executors.close()
+        self._observers.close()
         self._compiler.close()
 
     def _records(self, task: Task, run: _Run) -> Value:

@@ -1,0 +1,1 @@
+"""Observing what processes ask of the kernel, by programs at its tracepoints."""

@@ -1,0 +1,170 @@
+"""Observing processes: each program is compiled once, each observation has a process of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final
+
+from runvisor.actors.cancellation import Cancellation
+from runvisor.actors.ebpf import btf
+from runvisor.actors.ebpf.compiler import Compiler
+from runvisor.actors.ebpf.maps import possible_cores
+from runvisor.actors.ebpf.observe import harness
+from runvisor.actors.ebpf.observe.files import FILES
+from runvisor.actors.ebpf.observe.process import ObservingProcess
+from runvisor.actors.ebpf.observe.program import ObservationProgram
+from runvisor.actors.ebpf.observe.scheduling import SCHEDULING
+from runvisor.actors.ebpf.observe.syscalls import SYSCALLS
+from runvisor.actors.ebpf.observe.targets import check_process, check_sight
+from runvisor.actors.ebpf.observe.transfers import TRANSFERS
+from runvisor.actors.jail.spec import JailSpec
+from runvisor.actors.jail.zygote import Zygote
+from runvisor.policies.errors import PoolExhausted, SpawnFailed
+from runvisor.policies.observations import ObservationRequest, ObservedTable
+from runvisor.policies.permissions import MiB
+
+PROGRAMS: Final[Mapping[str, ObservationProgram]] = {
+    program.name: program for program in (SYSCALLS, SCHEDULING, FILES, TRANSFERS)
+}
+"""The built-in observations, by name."""
+CAPABILITIES: Final = frozenset({"CAP_BPF", "CAP_PERFMON"})
+"""What an executor keeps: to load programs, and to load those of the tracing kinds."""
+_GUEST: Final = "runvisor.actors.ebpf.observe.executor"
+_MAX_OBSERVERS: Final = 8
+_MEMORY_BYTES: Final = 64 * MiB
+_ENTRY_BYTES: Final = 128
+"""What the kernel adds to an entry of a hash, at most."""
+_COMPILE_S: Final = 30.0
+
+
+class Observers:
+    """Observes processes by the kernel's tracepoints. Safe from many threads.
+
+    Args:
+        compiler: Compiles the programs, each when it is first asked for.
+    """
+
+    def __init__(self, compiler: Compiler) -> None:
+        self._compiler = compiler
+        self._lock = threading.Lock()
+        self._codes: dict[str, dict[str, bytes]] = {}
+        self._offsets: dict[tuple[str, str], int] = {}
+        self._zygote: Zygote | None = None
+        self._cores = 0
+        self._busy = 0
+        self._closed = False
+
+    def observe(
+        self, request: ObservationRequest, cancellation: Cancellation, on_started: Callable[[], None]
+    ) -> ObservedTable:
+        """Observe a process until the time is over, it has ended, or it is called off.
+
+        Args:
+            request: What, of whom, for how long.
+            cancellation: Ends it early, with what was seen until then.
+            on_started: Called when the first event will be seen.
+
+        Raises:
+            ConfigError: There is no such process.
+            SpawnFailed: This machine does not let us; says what is missing.
+            PoolExhausted: As many observations run as may.
+            WorkerCrashed: The executor died or lied; nothing of it is left.
+        """
+        check_process(request.pid)
+        check_sight()
+        program = PROGRAMS[request.what]
+        with self._admitted():
+            codes, zygote = self._prepared(program)
+            table_bytes = program.entries * (_ENTRY_BYTES + program.key_bytes + 8 * self._cores + self._wide(program))
+            child = zygote.spawn(memory_bytes=_MEMORY_BYTES + table_bytes)
+            try:
+                return ObservingProcess(child, request, program, self._cores).run(codes, cancellation, on_started)
+            finally:
+                child.close()
+
+    @property
+    def busy(self) -> int:
+        """How many observations run."""
+        return self._busy
+
+    def close(self) -> None:
+        """End every observation; closing twice is fine."""
+        with self._lock:
+            self._closed = True
+            zygote, self._zygote = self._zygote, None
+        if zygote is not None:
+            zygote.close()
+
+    def _wide(self, program: ObservationProgram) -> int:
+        return -(-program.value.size // 8) * 8 * self._cores
+
+    @contextmanager
+    def _admitted(self) -> Iterator[None]:
+        with self._lock:
+            if self._busy >= _MAX_OBSERVERS:
+                raise PoolExhausted(
+                    f"{_MAX_OBSERVERS} observations run already", "ebpf/observe", "wait for one", {"retry_after_s": 1.0}
+                )
+            self._busy += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._busy -= 1
+
+    def _prepared(self, program: ObservationProgram) -> tuple[dict[str, bytes], Zygote]:
+        """Return a program's instructions and the zygote, made when they are first asked for."""
+        with self._lock:
+            if self._closed:
+                raise SpawnFailed("the runtime is closed", "ebpf/observe")
+            if not self._offsets:
+                self._offsets = _offsets()
+            if program.name not in self._codes:
+                functions = [hook.function for hook in (*harness.TRACKING, *program.hooks)]
+                main = harness.main_text(self._offsets, program.hooks)
+                self._codes[program.name] = self._compiler.instructions(
+                    main, program.body, _COMPILE_S, _nobody_waits, functions
+                )
+            if self._zygote is None or not self._zygote.alive:
+                if self._zygote is not None:
+                    self._zygote.close()
+                    self._zygote = None
+                self._cores = possible_cores()
+                spec = JailSpec(
+                    "ebpf-observer",
+                    _GUEST,
+                    options={"cores": self._cores},
+                    capabilities=CAPABILITIES,
+                    syscalls="bpf",
+                    cores=None,
+                )
+                zygote = Zygote(spec)
+                zygote.start()
+                self._zygote = zygote
+            return self._codes[program.name], self._zygote
+
+
+def _offsets() -> dict[tuple[str, str], int]:
+    """Find where this kernel's structs keep what the programs read.
+
+    Raises:
+        SpawnFailed: The kernel does not say.
+    """
+    try:
+        found = btf.member_offsets(btf.VMLINUX.read_bytes(), harness.MEMBERS)
+    except (OSError, ValueError) as error:
+        raise SpawnFailed(
+            f"the kernel's type information cannot be read: {error}",
+            str(btf.VMLINUX),
+            "boot a kernel with CONFIG_DEBUG_INFO_BTF",
+        ) from None
+    if missing := set(harness.MEMBERS) - found.keys():
+        names = ", ".join(".".join(pair) for pair in sorted(missing))
+        raise SpawnFailed(f"this kernel has no {names}", "ebpf/observe", "boot Linux 6.4 or later")
+    return found
+
+
+def _nobody_waits() -> None:
+    pass

@@ -1,0 +1,235 @@
+"""Observations as a pool runs them: how they end, what their process may do, and what is left of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from runvisor.actors.cancellation import Cancellation
+from runvisor.actors.ebpf.compiler import Compiler
+from runvisor.actors.ebpf.observe import observers, process, targets
+from runvisor.actors.ebpf.runtime import EbpfRuntime
+from runvisor.actors.runtime import PoolSize, Watch
+from runvisor.policies.errors import ConfigError, PoolExhausted, RunvisorError, SpawnFailed, WorkerCrashed
+from runvisor.policies.observations import ObservationRequest, ObservedTable
+from tests.actors.ebpf.observe.known import LONG_S, attached_by, executors, go, is_loaded, known_process, wait_until
+
+pytestmark = [pytest.mark.kernel, pytest.mark.root]
+
+IDLE = "sys.stdin.readline()"
+
+
+@pytest.fixture
+def idle() -> Iterator[int]:
+    """A process that waits."""
+    with known_process(IDLE) as process:
+        yield process.pid
+
+
+class Observing:
+    """An observation in a thread of its own, begun."""
+
+    def __init__(self, runtime: EbpfRuntime, pid: int) -> None:
+        self.cancellation = Cancellation()
+        self.outcome: ObservedTable | RunvisorError | None = None
+        self._begun = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(runtime, pid))
+        self._thread.start()
+        assert self._begun.wait(LONG_S), self.outcome
+
+    def end(self) -> ObservedTable | RunvisorError | None:
+        self._thread.join(LONG_S)
+        return self.outcome
+
+    def _run(self, runtime: EbpfRuntime, pid: int) -> None:
+        try:
+            request = ObservationRequest("syscalls", pid, LONG_S)
+            self.outcome = runtime.observe(request, Watch(self._begun.set, cancellation=self.cancellation))
+        except RunvisorError as error:
+            self.outcome = error
+
+
+@pytest.fixture
+def observing(runtime: EbpfRuntime, idle: int) -> Iterator[Callable[[], Observing]]:
+    """Begin observations of an idle process, and end them after the test."""
+    begun: list[Observing] = []
+
+    def begin() -> Observing:
+        begun.append(Observing(runtime, idle))
+        return begun[-1]
+
+    yield begin
+    for each in begun:
+        each.cancellation.cancel()
+        each.end()
+
+
+def test_it_lasts_as_long_as_it_was_to(runtime: EbpfRuntime, idle: int) -> None:
+    table = runtime.observe(ObservationRequest("syscalls", idle, 0.2), Watch())
+    assert (table.ended, table.duration_s) == ("time", pytest.approx(0.2))
+
+
+def test_one_that_is_called_off_gives_what_it_saw(observing: Callable[[], Observing], idle: int) -> None:
+    one = observing()
+    one.cancellation.cancel()
+    table = one.end()
+    assert isinstance(table, ObservedTable)
+    assert table.ended == "stopped"
+    assert table.duration_s < LONG_S
+
+
+def test_its_process_may_load_programs_and_nothing_else(observing: Callable[[], Observing]) -> None:
+    observing()
+    (pid,) = executors()
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+    perfmon_and_bpf = 1 << 38 | 1 << 39
+    for name in ("CapEff", "CapPrm", "CapBnd"):
+        assert int(status[name], 16) == perfmon_and_bpf
+    assert int(status["CapInh"], 16) == int(status["CapAmb"], 16) == 0
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    assert "0" not in status["Uid"].split()
+    mine = Path("/proc/self/ns")
+    for kind in ("pid", "mnt", "net", "ipc", "uts"):
+        assert (mine / kind).readlink() != Path(f"/proc/{pid}/ns/{kind}").readlink()
+
+
+@pytest.mark.parametrize("kept", [set(), {"CAP_BPF"}, {"CAP_PERFMON"}])
+def test_each_of_its_capabilities_is_needed(kept: set[str], idle: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observers, "CAPABILITIES", frozenset(kept))
+    compiler = Compiler(PoolSize(minimum=0, maximum=1))
+    mine = observers.Observers(compiler)
+    try:
+        compiler.start()
+        with pytest.raises(SpawnFailed, match=r"needs CAP_BPF, CAP_PERFMON"):
+            mine.observe(ObservationRequest("sched", idle, 0.2), Cancellation(), lambda: None)
+    finally:
+        mine.close()
+        compiler.close()
+
+
+def test_nothing_is_left_in_the_kernel_when_it_has_ended(observing: Callable[[], Observing]) -> None:
+    one = observing()
+    (pid,) = executors()
+    programs = attached_by(pid)
+    assert len(programs) == 5
+    assert all(map(is_loaded, programs))
+    one.cancellation.cancel()
+    one.end()
+    assert wait_until(lambda: not any(map(is_loaded, programs)))
+    assert wait_until(lambda: not Path(f"/proc/{pid}").exists())
+
+
+def test_a_killed_process_takes_its_programs_along_and_others_go_on(
+    observing: Callable[[], Observing], runtime: EbpfRuntime, idle: int
+) -> None:
+    one = observing()
+    (pid,) = executors()
+    programs = attached_by(pid)
+    os.kill(pid, signal.SIGKILL)
+    assert isinstance(one.end(), WorkerCrashed)
+    assert wait_until(lambda: not any(map(is_loaded, programs)))
+    assert runtime.observe(ObservationRequest("io", idle, 0.05), Watch()).ended == "time"
+
+
+POOL = """
+import sys
+from runvisor.actors.ebpf.runtime import EbpfRuntime
+from runvisor.actors.runtime import PoolSize, Watch
+from runvisor.policies.observations import ObservationRequest
+runtime = EbpfRuntime(PoolSize(minimum=0, maximum=1))
+runtime.start()
+runtime.observe(ObservationRequest("syscalls", int(sys.argv[1]), 60.0), Watch(lambda: print("begun", flush=True)))
+"""
+
+
+def test_the_death_of_the_pool_ends_its_observations(idle: int) -> None:
+    with subprocess.Popen([sys.executable, "-c", POOL, str(idle)], stdout=subprocess.PIPE, text=True) as pool:
+        try:
+            assert pool.stdout is not None
+            assert pool.stdout.readline() == "begun\n"
+            (pid,) = executors(pool.pid)
+            programs = attached_by(pid)
+            assert programs
+        finally:
+            pool.kill()
+    assert wait_until(lambda: not any(map(is_loaded, programs)))
+    assert wait_until(lambda: not Path(f"/proc/{pid}").exists())
+
+
+def test_a_process_that_stops_answering_is_killed_after_its_time(
+    runtime: EbpfRuntime, idle: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "_GRACE_S", 0.2)
+    stopped: list[int] = []
+
+    def stop() -> None:
+        stopped.extend(executors())
+        os.kill(stopped[0], signal.SIGSTOP)
+
+    with pytest.raises(WorkerCrashed, match="nothing in time"):
+        runtime.observe(ObservationRequest("syscalls", idle, 1.5), Watch(stop))
+    assert wait_until(lambda: not Path(f"/proc/{stopped[0]}").exists())
+
+
+def test_events_after_its_time_do_not_count_even_if_it_is_not_detached(runtime: EbpfRuntime) -> None:
+    with known_process("while True: os.getppid()") as busy:
+        go(busy)
+
+        def hold() -> None:
+            (pid,) = executors()
+            os.kill(pid, signal.SIGSTOP)
+            threading.Timer(2.5, os.kill, (pid, signal.SIGCONT)).start()
+
+        began = time.monotonic()
+        table = runtime.observe(ObservationRequest("syscalls", busy.pid, 1.5), Watch(hold))
+        assert time.monotonic() - began > 2.4, "it was attached far beyond its time"
+    spent = sum(float(cell) for cell in table.column("total_s"))
+    assert 0 < spent <= 1.5
+
+
+def test_as_many_run_at_once_as_may_and_no_more(
+    observing: Callable[[], Observing], runtime: EbpfRuntime, idle: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observers, "_MAX_OBSERVERS", 2)
+    observing()
+    last = observing()
+    with pytest.raises(PoolExhausted):
+        runtime.observe(ObservationRequest("syscalls", idle, 0.1), Watch())
+    last.cancellation.cancel()
+    last.end()
+    assert runtime.observe(ObservationRequest("syscalls", idle, 0.1), Watch()).ended == "time"
+
+
+def test_what_is_no_running_process_is_refused(runtime: EbpfRuntime, idle: int) -> None:
+    thread_id: list[int] = []
+    hold = threading.Event()
+    thread = threading.Thread(target=lambda: (thread_id.append(threading.get_native_id()), hold.wait()))
+    thread.start()
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        while Path(f"/proc/{ended.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+            time.sleep(0.001)
+        try:
+            none, of_another = "no process", "a thread of process"
+            for pid, what in [(1 << 22, none), (thread_id[0], of_another), (ended.pid, none)]:
+                with pytest.raises(ConfigError, match=what):
+                    runtime.observe(ObservationRequest("syscalls", pid, 0.1), Watch())
+        finally:
+            hold.set()
+            thread.join()
+
+
+def test_a_container_with_process_ids_of_its_own_is_told(
+    runtime: EbpfRuntime, idle: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(targets, "_FIRST_PID_NAMESPACE", "pid:[1]")
+    with pytest.raises(SpawnFailed, match="--pid=host"):
+        runtime.observe(ObservationRequest("syscalls", idle, 0.1), Watch())

@@ -1,0 +1,139 @@
+"""What the pool makes of an observing process that lies, and of any entries at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runvisor.actors.cancellation import Cancellation
+from runvisor.actors.channel.frames import FrameSocket, Message
+from runvisor.actors.ebpf.observe.observers import PROGRAMS
+from runvisor.actors.ebpf.observe.process import ObservingProcess
+from runvisor.actors.ebpf.observe.program import Entry
+from runvisor.actors.ebpf.observe.syscalls import SYSCALLS
+from runvisor.actors.jail.child import Child
+from runvisor.policies.errors import MemoryLimitExceeded, SpawnFailed, WorkerCrashed
+from runvisor.policies.observations import ObservationRequest, ObservedTable
+
+CORES = 2
+KEY, VALUE = bytes(SYSCALLS.key_bytes), bytes(SYSCALLS.value.size * CORES)
+DONE = {"op": "done", "ended": "time", "lost": 0}
+BEGUN: tuple[Message, ...] = ({"op": "attached"}, {"op": "following"}, {"op": "following"})
+ENTRY = {"op": "entries", "keys": KEY, "values": VALUE}
+
+
+class Liar:
+    """A peer that answers what it is told to, at once, in place of an executor."""
+
+    def __init__(self, words: Sequence[Message]) -> None:
+        ours, self._end = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.channel, self._peer = FrameSocket(ours), FrameSocket(self._end)
+        self.stderr_fd, self._stderr = os.pipe()
+        os.set_blocking(self.stderr_fd, False)
+        self._thread = threading.Thread(target=self._say, args=(words,))
+        self._thread.start()
+
+    def exit(self, timeout_s: float) -> None:
+        del timeout_s
+
+    def close(self) -> None:
+        self.channel.close()  # a thread that still sends gives up
+        self._thread.join()
+        self._peer.close()
+        for fd in (self.stderr_fd, self._stderr):
+            os.close(fd)
+
+    def _say(self, words: Sequence[Message]) -> None:
+        with contextlib.suppress(OSError):
+            for word in words:
+                self._peer.send(word)
+            self._end.shutdown(socket.SHUT_WR)
+
+
+@contextmanager
+def liar(*words: Message) -> Iterator[ObservingProcess]:
+    peer = Liar(words)
+    request = ObservationRequest("syscalls", os.getpid(), 5.0)
+    try:
+        yield ObservingProcess(cast(Child, peer), request, SYSCALLS, CORES)
+    finally:
+        peer.close()
+
+
+def run(process: ObservingProcess) -> ObservedTable:
+    codes = {hook.function: b"" for hook in SYSCALLS.hooks} | dict.fromkeys(("rv_on_fork", "rv_on_exec", "rv_on_exit"))
+    with Cancellation() as cancellation:
+        return process.run(cast(dict[str, bytes], codes), cancellation, lambda: None)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ({"op": "entries", "keys": KEY[1:], "values": VALUE},),
+        ({"op": "entries", "keys": KEY, "values": VALUE + b"x"},),
+        ({"op": "entries", "keys": KEY * 2, "values": VALUE},),
+        ({"op": "entries", "keys": "text", "values": VALUE},),
+        ({"op": "entries"},),
+        ({"op": "entries", "keys": KEY * (SYSCALLS.entries + 1), "values": VALUE * (SYSCALLS.entries + 1)},),
+        tuple([ENTRY] * (SYSCALLS.entries + 1)),
+        ({"op": "who knows"},),
+        ({},),
+        ({"op": "entries", "keys": b"\0" * (5 << 20), "values": b""},),
+        ({"op": "entries", "keys": [[]] * 5000, "values": b""},),
+        (ENTRY,),
+    ],
+)
+def test_a_table_that_cannot_be_is_an_error_and_not_a_table(words: tuple[Message, ...]) -> None:
+    with liar(*BEGUN, *words) as process, pytest.raises(WorkerCrashed):
+        run(process)
+
+
+@pytest.mark.parametrize(
+    ("word", "error"),
+    [
+        ({"op": "refused", "log": "no" * 10000}, SpawnFailed),
+        ({"op": "failed", "what": "bpf: not permitted"}, SpawnFailed),
+        ({"op": "no memory"}, MemoryLimitExceeded),
+        ({"op": "done"}, WorkerCrashed),
+    ],
+)
+def test_one_that_does_not_begin_says_why(word: Message, error: type[Exception]) -> None:
+    with liar(word) as process, pytest.raises(error):
+        run(process)
+
+
+@pytest.mark.parametrize(
+    "last", [{"op": "done"}, {"op": "done", "ended": [], "lost": "many"}, {**DONE, "lost": 2**64 - 1}]
+)
+def test_invented_counts_and_ends_do_no_harm(last: Message) -> None:
+    full = {"op": "entries", "keys": b"\xff" * len(KEY), "values": b"\xff" * len(VALUE)}
+    with liar(*BEGUN, full, last) as process:
+        table = run(process)
+    assert ObservedTable.from_wire(table.to_wire()) == table
+
+
+@given(st.data())
+def test_any_entries_make_rows_that_travel(data: st.DataObject) -> None:
+    program = PROGRAMS[data.draw(st.sampled_from(sorted(PROGRAMS)))]
+    key = st.binary(min_size=program.key_bytes, max_size=program.key_bytes)
+    value = st.binary(min_size=program.value.size, max_size=program.value.size)
+    entries: list[Entry] = data.draw(
+        st.lists(st.tuples(key, st.lists(value, min_size=CORES, max_size=CORES)), max_size=5)
+    )
+    rows = program.rows(entries)
+    assert len(rows) <= max(64, len(entries))
+    for row in rows:
+        assert len(row) == len(program.columns)
+        for cell, column in zip(row, program.columns, strict=True):
+            assert isinstance(cell, str) == (column.kind == "text")
+            if isinstance(cell, str):
+                cell.encode()

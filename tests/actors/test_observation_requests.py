@@ -1,0 +1,196 @@
+"""Who may observe what, as a pool decides it, and what it writes down of that."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runvisor.actors.audit_log import AuditLog
+from runvisor.actors.cancellation import Cancellation
+from runvisor.actors.channel.frames import Message
+from runvisor.actors.channel.unix import UnixChannel, UnixServer
+from runvisor.actors.runtime import Load, Probe, Watch
+from runvisor.actors.service import PoolService
+from runvisor.policies.authority import Authority
+from runvisor.policies.errors import CapabilityDenied, ConfigError, ProtocolError, RunvisorError, TrustViolation
+from runvisor.policies.observations import Column, ObservationRequest, ObservedTable
+from runvisor.policies.permissions import Permissions
+from runvisor.policies.result import Isolation, Result
+from runvisor.policies.task import Task
+from runvisor.policies.trust import Grant, Trust
+
+KEY = bytes(range(32))
+ASKED = ObservationRequest("files", os.getpid(), 30.0)
+
+
+class Watcher:
+    """A runtime that observes until it is called off, and runs nothing."""
+
+    name = "ebpf"
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+
+    def probe(self) -> Probe:
+        return Probe(self.name, True, "")
+
+    def start(self) -> None:
+        pass
+
+    def execute(self, task: Task, variant: str, grant: Grant, watch: Watch) -> Result:
+        return Result(Isolation("none"))
+
+    def observe(self, request: ObservationRequest, watch: Watch) -> ObservedTable:
+        watch.started()
+        stopped = threading.Event()
+        with watch.cancellation.waking(stopped.set):
+            if not watch.cancellation.cancelled:
+                stopped.wait(request.duration_s)
+        self.ended.set()
+        return ObservedTable(request.what, (Column("path", "text"),), (("/etc",),), request.pid, 0.5, "stopped")
+
+    def load(self) -> Load:
+        return Load()
+
+    def close(self) -> None:
+        pass
+
+
+class Blind(Watcher):
+    """A runtime that observes nothing."""
+
+    name = "python"
+    observe = None  # type: ignore[assignment]
+
+
+class Answers:
+    """Keeps what is said; a client that calls off as soon as it hears of the start."""
+
+    def __init__(self) -> None:
+        self.said: list[Message] = []
+
+    def send(self, message: Message) -> None:
+        self.said.append(message)
+
+    def offer(self, make: Callable[[], Message]) -> bool:
+        return False
+
+    def cancel_when_gone(self, cancellation: Cancellation) -> AbstractContextManager[None]:
+        cancellation.cancel()
+        return nullcontext()
+
+
+@pytest.fixture
+def audit(tmp_path: Path) -> Iterator[AuditLog]:
+    audit = AuditLog(tmp_path / "audit.jsonl")
+    yield audit
+    audit.close()
+
+
+@pytest.fixture
+def watcher() -> Watcher:
+    return Watcher()
+
+
+@pytest.fixture
+def service(audit: AuditLog, watcher: Watcher) -> Iterator[PoolService]:
+    service = PoolService(watcher, KEY, audit)
+    yield service
+    service.close()
+
+
+def authority(trust: Trust = Trust.TRUSTED, permissions: Permissions | None = None) -> bytes:
+    return Authority("ada", trust, permissions, time.time() + 600).seal(KEY)
+
+
+def ask(service: PoolService, **changes: Any) -> Message:
+    answers = Answers()
+    message = {"op": "observe", "authority": authority(), "observation": ASKED.to_wire(), "execution": "one"}
+    service.handle({**message, **changes}, answers)
+    return answers.said[-1]
+
+
+def error_of(answer: Message) -> RunvisorError:
+    return RunvisorError.from_wire(answer["error"])
+
+
+def records(audit: AuditLog) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in audit.path.read_text().splitlines()]
+
+
+def test_it_is_written_down_before_it_begins_and_when_it_has_ended(service: PoolService, audit: AuditLog) -> None:
+    answer = ask(service)
+    assert ObservedTable.from_wire(answer["table"]).to_dicts() == [{"path": "/etc"}]
+    intended, done = records(audit)
+    assert (intended["action"], intended["principal"]) == ("intend to observe", "ada")
+    assert intended["details"] == {**ASKED.to_wire(), "target": "process"}
+    assert (done["action"], done["details"]["rows"], done["details"]["ended"]) == ("observe", 1, "stopped")
+
+
+@pytest.mark.parametrize("trust", [Trust.UNTRUSTED, Trust.VERIFIED])
+def test_a_process_by_its_number_takes_trust(service: PoolService, audit: AuditLog, trust: Trust) -> None:
+    error = error_of(ask(service, authority=authority(trust)))
+    assert isinstance(error, TrustViolation)
+    assert "takes trusted" in str(error)
+    (record,) = records(audit)
+    assert (record["kind"], record["principal"]) == ("denial", "ada")
+
+
+def test_a_principals_own_ceiling_bounds_the_time(service: PoolService) -> None:
+    error = error_of(ask(service, authority=authority(permissions=Permissions(timeout_s=10.0))))
+    assert isinstance(error, CapabilityDenied)
+    assert "ask for at most 10 s" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"authority": b"forged"}, TrustViolation),
+        ({"authority": None}, ProtocolError),
+        ({"observation": None}, ProtocolError),
+        ({"observation": {**ASKED.to_wire(), "more": 1}}, ProtocolError),
+        ({"observation": {**ASKED.to_wire(), "pid": "1"}}, ConfigError),
+        ({"observation": {**ASKED.to_wire(), "pid": True}}, ConfigError),
+        ({"observation": {**ASKED.to_wire(), "duration_s": float("nan")}}, ConfigError),
+        ({"observation": {**ASKED.to_wire(), "what": ["files"]}}, ConfigError),
+        ({"execution": 5}, ProtocolError),
+    ],
+)
+def test_what_is_malformed_is_refused(service: PoolService, changes: dict[str, Any], kind: type[Exception]) -> None:
+    assert isinstance(error_of(ask(service, **changes)), kind)
+
+
+def test_a_pool_that_observes_nothing_says_so(audit: AuditLog) -> None:
+    service = PoolService(Blind(), KEY, audit)
+    try:
+        assert "python observes nothing" in str(error_of(ask(service)))
+    finally:
+        service.close()
+
+
+def test_a_client_that_goes_away_ends_it(service: PoolService, watcher: Watcher) -> None:
+    server = UnixServer(service.handle, "nonce")
+    channel = UnixChannel(str(server.path), "nonce")
+
+    class Gone(Exception):
+        pass
+
+    def leave(event: Message) -> None:
+        assert event == {"op": "started"}
+        raise Gone
+
+    try:
+        with pytest.raises(Gone):
+            channel.request({"op": "observe", "authority": authority(), "observation": ASKED.to_wire()}, leave)
+        assert watcher.ended.wait(10.0)
+    finally:
+        channel.close()
+        server.close()
