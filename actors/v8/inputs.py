@@ -134,7 +134,13 @@ def decode(data: bytes, buffers: Sequence[SharedBuffer] = ()) -> Inputs:
     except _Unusual:
         value = unpack(data, buffers=[buffer.view() for buffer in buffers])
         return Inputs(value, may_hold_long_integers=True)
-    return Inputs(value, extensions.has_integers or _LONG_PACKED.search(data) is not None)
+    return Inputs(value, extensions.has_integers or _may_hold_long_integers(value, data))
+
+
+def _may_hold_long_integers(value: Any, data: bytes) -> bool:
+    if isinstance(value, str) or not (b"\xcf" in data or b"\xd3" in data):  # looked for at a tenth of the cost
+        return False
+    return _LONG_PACKED.search(data) is not None
 
 
 def to_text(inputs: Inputs, token: str) -> tuple[str, list[Leaf]]:
