@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+import struct
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -24,6 +25,9 @@ from runvisor.actors.wasm import capi
 
 VALUE_BYTES: Final = capi.VALUE_BYTES
 _MAX_MESSAGE: Final = 16 * 1024
+_MOST_INTEGERS: Final = 5
+_INTEGERS: Final = [struct.Struct("<" + "I12x" * count) for count in range(_MOST_INTEGERS + 1)]
+_INTEGER: Final = struct.Struct("<I")
 _NUMBERED: Final = re.compile(r"^\s*(\d+: )?")
 
 
@@ -59,7 +63,8 @@ def address(managed: Any) -> int:
 class Memory:
     """The guest's linear memory, for the length of one host call or between calls.
 
-    Not to be kept: the guest may grow it, which moves its end.
+    Its beginning stays where it is (a slot of the pool has room for the largest memory), so it may be
+    kept as long as the store; but the guest may grow it, and `size` is as it was.
     """
 
     __slots__ = ("_data", "size")
@@ -154,6 +159,17 @@ class Frame:
         return trap
 
 
+class Found:
+    """An exported function, as C finds it again."""
+
+    __slots__ = ("_buffer", "extern", "function")
+
+    def __init__(self) -> None:
+        self._buffer = ctypes.create_string_buffer(capi.EXTERN_BYTES)
+        self.extern = ctypes.addressof(self._buffer)
+        self.function = self.extern + capi.EXTERN_OF
+
+
 class Store:
     """One store and the one instance in it: made for a run, deleted with it.
 
@@ -241,6 +257,35 @@ class Store:
         if error or frame.trap.value:
             raise_if(error, frame.take_trap())
         return bytes(frame.view[:result_bytes])
+
+    def find(self, name: bytes) -> Found:
+        """Find an exported function ahead of calls with `call_found`.
+
+        Raises:
+            Stopped: There is none.
+        """
+        found = Found()
+        if not (self._has_instance and capi.export(self._context, self._frame.instance, name, len(name), found.extern)):
+            raise Stopped(None, f"there is no exported function {name.decode(errors='replace')!r}")
+        return found
+
+    def call_found(self, found: Found, *arguments: int) -> int:
+        """Call a function that takes and gives 32-bit integers; the caller vouches for it, as for `call`.
+
+        Args:
+            found: The function, of this store.
+            arguments: Unsigned, at most `_MOST_INTEGERS`.
+
+        Raises:
+            Stopped: It did not return.
+        """
+        frame = self._frame
+        _INTEGERS[len(arguments)].pack_into(frame.view, 0, *arguments)
+        error = capi.call(self._context, found.function, frame.values, _MOST_INTEGERS, frame.trap_at)
+        if error or frame.trap.value:
+            raise_if(error, frame.take_trap())
+        result: int = _INTEGER.unpack_from(frame.view)[0]
+        return result
 
     def memory(self, name: bytes = b"memory") -> Memory | None:
         """Return an exported memory as it is now, or None if there is none of that name."""

@@ -136,8 +136,8 @@ PROFILES: Final = {
         # As much as a task writes to here and there: a page fault costs more than to copy ten pages.
         _components("cpython", keep_bytes=16 * MiB),
         _components("cpython-metered", counts_instructions=True, keep_bytes=16 * MiB),
-        Profile("quickjs", keep_bytes=1792 * KiB, stack_bytes=16 * MiB),
-        Profile("quickjs-metered", counts_instructions=True, keep_bytes=1792 * KiB, stack_bytes=16 * MiB),
+        Profile("quickjs", keep_bytes=2560 * KiB, stack_bytes=16 * MiB),
+        Profile("quickjs-metered", counts_instructions=True, keep_bytes=2560 * KiB, stack_bytes=16 * MiB),
     )
 }
 """Every profile there is; one for images is added here."""

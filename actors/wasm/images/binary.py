@@ -11,7 +11,19 @@ from dataclasses import dataclass
 from typing import Final
 
 _HEADER: Final = b"\0asm\1\0\0\0"
-CUSTOM, IMPORT, MEMORY, GLOBAL, EXPORT, START, DATA, DATA_COUNT = 0, 2, 5, 6, 7, 8, 11, 12
+CUSTOM, TYPE, IMPORT, FUNCTION, MEMORY, GLOBAL, EXPORT, START, CODE, DATA, DATA_COUNT = (
+    0,
+    1,
+    2,
+    3,
+    5,
+    6,
+    7,
+    8,
+    10,
+    11,
+    12,
+)
 FUNCTION_KIND, TABLE_KIND, MEMORY_KIND, GLOBAL_KIND = range(4)
 _I32, _I64, _F32, _F64 = 0x7F, 0x7E, 0x7D, 0x7C
 _END: Final = 0x0B
@@ -129,6 +141,10 @@ class Reader:
         self._at += size
         return self._data[self._at - size : self._at]
 
+    def rest(self) -> bytes:
+        """Read all that follows."""
+        return self.take(len(self._data) - self._at)
+
     def name(self) -> str:
         """Read a name."""
         return self.take(self.number()).decode()
@@ -172,8 +188,13 @@ def write_sections(sections: Iterable[Section]) -> bytes:
     return _HEADER + b"".join(bytes([number]) + unsigned(len(body)) + body for number, body in sections)
 
 
-def imported_globals(body: bytes) -> int:
-    """Return how many globals an import section brings; they come before the module's own."""
+def imported(body: bytes, wanted: int) -> int:
+    """Return how many functions or globals an import section brings; they come before the module's own.
+
+    Args:
+        body: The section's contents.
+        wanted: `FUNCTION_KIND` or `GLOBAL_KIND`.
+    """
     reader = Reader(body)
     count = 0
     for _ in range(reader.number()):
@@ -189,7 +210,7 @@ def imported_globals(body: bytes) -> int:
             raise Unsupported("an imported memory")
         else:
             reader.take(2)
-            count += 1
+        count += kind == wanted
     return count
 
 

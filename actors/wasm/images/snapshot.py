@@ -31,7 +31,7 @@ def instrument(module: bytes) -> tuple[bytes, Mapping[str, int]]:
     """
     sections = binary.read_sections(module)
     bodies = dict(sections)
-    first = binary.imported_globals(bodies.get(binary.IMPORT, b"\0"))
+    first = binary.imported(bodies.get(binary.IMPORT, b"\0"), binary.GLOBAL_KIND)
     names = {
         f"{_PREFIX}{index}": index
         for index, item in enumerate(binary.read_globals(bodies.get(binary.GLOBAL, b"\0")))

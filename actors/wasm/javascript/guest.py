@@ -17,7 +17,7 @@ from runvisor.actors.channel.frames import Message
 from runvisor.actors.v8 import inputs as values_in
 from runvisor.actors.v8 import outputs as values_out
 from runvisor.actors.wasm import capi
-from runvisor.actors.wasm.fastpath import OutOfBounds, Stopped, Store
+from runvisor.actors.wasm.fastpath import Frame, OutOfBounds, Stopped, Store
 from runvisor.actors.wasm.images.manifest import Fact
 from runvisor.actors.wasm.javascript import hostside
 from runvisor.actors.wasm.javascript.agreement import METERED, OPERATION, PLAIN, image_name
@@ -26,6 +26,7 @@ from runvisor.actors.wasm.live_output import LiveOutput
 from runvisor.actors.wasm.modules import CompiledModule
 from runvisor.actors.wasm.profiles import MAX_MEMORY_BYTES, TABLE_ELEMENTS, TABLES
 from runvisor.actors.wasm.run import explain
+from runvisor.actors.wasm.standby import Standing
 from runvisor.actors.wasm.wasi import Wasi, World
 from runvisor.policies import errors
 
@@ -49,12 +50,24 @@ def define(engine: Engine) -> None:
 def run(lane: EngineLane, message: Message) -> Message:
     """Run one program in a fresh interpreter."""
     profile: str = message["profile"]
-    module = lane.image(image_name(profile))
+    name = image_name(profile)
+    module = lane.image(name)
     assert isinstance(module, CompiledModule)
     began_at = time.thread_time()
-    store = lane.store(profile)
+    ready: Standing | None = None
+    if "fuel" not in message:  # instructions are counted from the very first
+        if message["memory_bytes"] >= module.minimum_bytes:
+            ready = lane.standby.take(name)
+        else:
+            lane.standby.close()  # one for this program must not be made, and says so itself
+        lane.standby.order(name, partial(_make_ahead, lane, module, message))
+    if ready is None:
+        store, interpreter = lane.store(profile), None
+    else:
+        store, interpreter = ready.store, ready.instance
+        lane.spend(store)
     lane.begin(message, store.token)
-    execution = Execution(lane.process.deadlines, lane.process.wasi, store, module, message)
+    execution = Execution(lane.process.deadlines, lane.process.wasi, store, module, message, interpreter)
     if message.get("follow"):
         live = LiveOutput(execution.world, lane.emit, lane.process.flusher)
         reply = execution.reply()
@@ -64,6 +77,20 @@ def run(lane: EngineLane, message: Message) -> Message:
         reply = execution.reply()
     reply["cpu_s"] = time.thread_time() - began_at
     return reply
+
+
+def _make_ahead(lane: EngineLane, module: CompiledModule, message: Message) -> Standing | None:
+    """Make an interpreter for the next program; no code of the image runs for that."""
+    store = lane.new_store(message["profile"], Frame())
+    store.limit(MAX_MEMORY_BYTES, TABLE_ELEMENTS, TABLES)
+    interpreter = Interpreter(store, message["facts"], lane.process.deadlines)
+    try:
+        store.instantiate(module.pre)
+        interpreter.warm()
+    except Stopped:
+        store.close()
+        return None
+    return Standing(store, interpreter)
 
 
 OPERATIONS: Final = {OPERATION: run}
@@ -78,14 +105,22 @@ class Execution:
         store: Fresh, without limits yet.
         module: The image.
         message: The request.
+        interpreter: In the store, if it was made ahead; None has an instance made.
 
     Attributes:
         world: What it sees beside the interpreter.
     """
 
     def __init__(
-        self, deadlines: Deadlines, wasi: Wasi, store: Store, module: CompiledModule, message: Message
+        self,
+        deadlines: Deadlines,
+        wasi: Wasi,
+        store: Store,
+        module: CompiledModule,
+        message: Message,
+        interpreter: Interpreter | None = None,
     ) -> None:
+        self._interpreter = interpreter
         self._deadlines = deadlines
         self._wasi = wasi
         self._store = store
@@ -123,8 +158,10 @@ class Execution:
 
     def _execute(self) -> Message:
         message = self._message
-        self._store.instantiate(self._module.pre)
-        interpreter = Interpreter(self._store, self._facts, self._deadlines)
+        interpreter = self._interpreter
+        if interpreter is None:
+            self._store.instantiate(self._module.pre)
+            interpreter = Interpreter(self._store, self._facts, self._deadlines)
         interpreter.seed(message["seed"])
         if message["inputs"]:
             decoded = values_in.decode(message["inputs"])

@@ -13,17 +13,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from runvisor.actors.wasm.deadlines import Deadlines
-from runvisor.actors.wasm.fastpath import VALUE_BYTES, Memory, OutOfBounds, Store
+from runvisor.actors.wasm.fastpath import Found, Memory, OutOfBounds, Store
 from runvisor.actors.wasm.images.manifest import Fact
+from runvisor.actors.wasm.images.quickjs.script import LENGTH_AT, NAME
 from runvisor.policies.javascript import forms
 
 _WORD: Final = struct.Struct("<I")
 _MODULE, _STRICT, _AWAIT = 1, 1 << 3, 1 << 7
 """Flags of ``qjs_eval``: ``JS_EVAL_TYPE_MODULE``, ``JS_EVAL_FLAG_STRICT``, ``JS_EVAL_FLAG_ASYNC``."""
-_ARGUMENTS: Final = [struct.Struct("<" + "I12x" * count) for count in range(5)]
 _EXPORTS: Final = re.compile(r"(?<![\w.$])(?:export|import)\b(?!\s*\()")
-_LENGTH_AT: Final = 24
-"""In the image's words: where a length is written."""
+_WORDS: Final = [struct.Struct(f"<{count}I") for count in range(4)]
+_SCRIPT: Final = NAME.encode()
 
 
 class Broken(Exception):
@@ -44,10 +44,18 @@ class Interpreter:
         self._facts = facts
         self._deadlines = deadlines
         self._words = int(facts["words_at"])
+        self._undefined = int(facts["undefined"])
+        self._found: dict[bytes, Found] = {}
+        self._known_memory: Memory | None = None
+
+    def warm(self) -> None:
+        """Find what nearly every program needs, before there is one."""
+        self._found[_SCRIPT] = self._store.find(_SCRIPT)
+        self._memory(0)
 
     def seed(self, state: bytes) -> None:
         """Set where ``Math.random`` begins: 8 bytes, not all zero."""
-        self._memory().write(int(self._facts["random_at"]), state)
+        self._write(int(self._facts["random_at"]), state)
 
     def take_inputs(self, text: str, token: str, buffers: Sequence[bytes | memoryview]) -> None:
         """Hand over the inputs: JSON text, the key that marks what JSON cannot say or "", the buffers beside it."""
@@ -66,11 +74,10 @@ class Interpreter:
         """
         at, size = self._put_code(forms.visible_main(code))
         if not forms.is_surely_module(code):
-            value, is_exception = self._evaluate(at, size, 0)
-            if not is_exception:
-                self._drive("finish_script", value, self._flag(forms.calls_main(code)), self._flag(False))
-                return self._wait()
-            self._drive("fail", value)
+            told = self._call(_SCRIPT, at, size, self._flag(forms.calls_main(code)))
+            if told:
+                return self._wait(told)
+            self._drive("fail", self._exception(_WORD.unpack(self._memory(self._words + 4).read(self._words, 4))[0]))
             report = self._wait()
             if not (is_unparsed(report["outcome"]) and forms.may_be_module(code)):
                 return report
@@ -87,16 +94,17 @@ class Interpreter:
     def next_buffer(self) -> bytes:
         """Return the next of the buffers that stand beside the value."""
         handle = self._drive("leaf")
-        at = self._call(b"qjs_get_array_buffer", handle, self._words + _LENGTH_AT)
+        at = self._call(b"qjs_get_array_buffer", handle, self._words + LENGTH_AT)
         return self._read(at)
 
-    def _wait(self) -> dict[str, Any]:
-        """Let promises and timers go on until the driver has its report."""
+    def _wait(self, told: int = 0) -> dict[str, Any]:
+        """Let promises and timers go on until the driver has its report; `told` is where it has told already."""
         while True:
-            while self._call(b"qjs_execute_pending_job"):
-                pass
-            handle = self._drive("tell")
-            text = self._read(self._call(b"qjs_get_string_len", handle, self._words + _LENGTH_AT))
+            if not told:
+                while self._call(b"qjs_execute_pending_job"):
+                    pass
+                told = self._call(b"qjs_get_string_len", self._drive("tell"), self._words + LENGTH_AT)
+            text, told = self._read(told), 0
             if text[:1] == b"{":
                 return self._parsed(text)
             if text[:1] in _ALONE:
@@ -132,12 +140,21 @@ class Interpreter:
             return self._call(b"qjs_get_exception"), True
         return value, False
 
+    def _exception(self, value: int) -> int:
+        """Return the handle of the exception that a value stands for.
+
+        Raises:
+            Broken: It stands for none.
+        """
+        if not self._call(b"qjs_is_exception", value):
+            raise Broken
+        return self._call(b"qjs_get_exception")
+
     def _drive(self, entry: str, *arguments: int) -> int:
         """Call a function of the driver."""
         if arguments:
-            self._memory().write(self._words, struct.pack(f"<{len(arguments)}I", *arguments))
-        facts = self._facts
-        return self._call(b"qjs_call", int(facts[entry]), int(facts["undefined"]), len(arguments), self._words)
+            self._write(self._words, _WORDS[len(arguments)].pack(*arguments))
+        return self._call(b"qjs_call", int(self._facts[entry]), self._undefined, len(arguments), self._words)
 
     def _flag(self, value: bool) -> int:
         return int(self._facts["true" if value else "false"])
@@ -153,7 +170,7 @@ class Interpreter:
         data = code.encode("utf-8", "surrogatepass")
         if len(data) < int(self._facts["scratch_bytes"]):
             at = int(self._facts["scratch_at"])
-            self._memory().write(at, data + b"\0")
+            self._write(at, data + b"\0")
             return at, len(data)
         return self._put(data), len(data)
 
@@ -161,30 +178,37 @@ class Interpreter:
         at = self._call(b"wasm_malloc", len(data) + 1)
         if not at:
             raise Broken
-        self._memory().write(at, data + b"\0")
+        self._write(at, data + b"\0")
         return at
 
     def _read(self, at: int) -> bytes:
         """Read what lies at an address, of the length that was written to the words."""
-        memory = self._memory()
+        words = self._words + LENGTH_AT
         try:
-            (size,) = _WORD.unpack(memory.read(self._words + _LENGTH_AT, 4))
+            (size,) = _WORD.unpack(self._memory(words + 4).read(words, 4))
             if not at and size:
                 raise Broken
-            return memory.read(at, size)
+            return self._memory(at + size).read(at, size)
         except OutOfBounds:
             raise Broken from None
 
-    def _memory(self) -> Memory:
-        memory = self._store.memory()
-        if memory is None:
-            raise Broken
+    def _write(self, at: int, data: bytes) -> None:
+        self._memory(at + len(data)).write(at, data)
+
+    def _memory(self, end: int) -> Memory:
+        """Return the memory as it was when it was last looked at, unless that was shorter than this."""
+        memory = self._known_memory
+        if memory is None or end > memory.size:
+            memory = self._known_memory = self._store.memory()
+            if memory is None:
+                raise Broken
         return memory
 
     def _call(self, name: bytes, *arguments: int) -> int:
-        count = len(arguments)
-        raw = self._store.call(name, _ARGUMENTS[count].pack(*arguments), max(count, 1), VALUE_BYTES)
-        return int.from_bytes(raw[:4], "little")
+        found = self._found.get(name)
+        if found is None:
+            found = self._found[name] = self._store.find(name)
+        return self._store.call_found(found, *arguments)
 
 
 _ALONE: Final = (b"T", b"U", b"V")

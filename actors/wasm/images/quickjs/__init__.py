@@ -29,7 +29,7 @@ def version() -> str:
     """See `Recipe.version`."""
     sources = [
         hashlib.sha256(text.encode()).hexdigest()
-        for text in (driver(), parts(), _own("startup.py"), _own("LICENSES.md"))
+        for text in (driver(), parts(), _own("startup.py"), _own("script.py"), _own("LICENSES.md"))
     ]
     return "\n".join([str(_RECIPE), PACKAGE, VERSION, INTEGRITY, *sources])
 

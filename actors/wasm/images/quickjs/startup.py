@@ -14,6 +14,7 @@ import wasmtime
 
 from runvisor.actors.wasm.images import snapshot
 from runvisor.actors.wasm.images.manifest import Fact
+from runvisor.actors.wasm.images.quickjs import script
 from runvisor.policies.errors import SpawnFailed
 from runvisor.policies.permissions import KiB, MiB
 
@@ -33,6 +34,7 @@ _FILENAME: Final = b"task.js"
 _STACK_GLOBAL: Final = "__stack_pointer"
 _EXPORTS: Final = (
     "memory",
+    script.NAME,
     "qjs_eval",
     "qjs_call",
     "qjs_is_exception",
@@ -97,7 +99,7 @@ def start(module: bytes, driver: str, parts: str) -> tuple[bytes, Mapping[str, F
     guest.call("wasm_free", room)
     guest.open_pieces()
     values = {index: guest.global_value(name) for name, index in names.items()}
-    return snapshot.rewrite(module, guest.memory_contents(), values, _EXPORTS), facts
+    return snapshot.rewrite(script.with_script(module, facts), guest.memory_contents(), values, _EXPORTS), facts
 
 
 class _Guest:
