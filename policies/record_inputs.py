@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ class RecordInputs:
 
         Args:
             inputs: The task's.
-            source: The program; bytes that come without a dtype are of its ``struct record``.
+            source: The program; bytes and rows that come without a dtype are of its ``struct record``.
 
         Raises:
             InvalidTask: They are not of the shape that `runvisor.policies.records` names.
@@ -73,8 +74,10 @@ class RecordInputs:
 def _records(records: object, dtype: object, source: str) -> Records:
     """Return the records as an array of one dimension."""
     where = "inputs['records']"
-    if isinstance(records, bytes | bytearray | memoryview):
+    if isinstance(records, bytes | bytearray | memoryview | list | tuple):
         wanted = read_dtype(dtype) if dtype is not None else _declared(source)
+        if isinstance(records, list | tuple):
+            return _from_rows(records, wanted)
         data = memoryview(records).cast("B")
         if len(data) % wanted.itemsize:
             raise InvalidTask(
@@ -92,6 +95,31 @@ def _records(records: object, dtype: object, source: str) -> Records:
     return records
 
 
+def _from_rows(rows: Sequence[object], dtype: np.dtype[Any]) -> Records:
+    """Return the array of rows as JSON has them: lists of fields, or plain values."""
+    made = np.zeros(len(rows), dtype)
+    for number, row in enumerate(rows):
+        try:
+            made[number] = _row(row, dtype)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InvalidTask(
+                f"the row is not of dtype {dtype}: {error}", f"inputs['records'][{number}]", "pass a numpy array"
+            ) from None
+    return made
+
+
+def _row(row: Any, dtype: np.dtype[Any]) -> Any:
+    """Return a row as numpy takes it: a tuple for each structured dtype, and no fraction for an integer."""
+    if dtype.names is not None:
+        return tuple(_row(field, dtype[name]) for field, name in zip(row, dtype.names, strict=True))
+    base = dtype.base
+    if dtype.subdtype is not None and isinstance(row, list | tuple):
+        items: list[Any] = list(row)
+        return [_row(item, base if base.names is not None else dtype) for item in items]
+    number: Any = row
+    return operator.index(number) if base.kind in "iu" else number
+
+
 @functools.lru_cache(maxsize=64)
 def _declared(source: str) -> np.dtype[Any]:
     """Return the dtype of the program's own ``struct record``."""
@@ -99,7 +127,9 @@ def _declared(source: str) -> np.dtype[Any]:
     written = structs.get("record")
     if written is None:
         raise InvalidTask(
-            "records of plain bytes have no dtype", "inputs['records']", "pass 'dtype', or write struct record"
+            "the records are no array, and have no dtype",
+            "inputs['records']",
+            "pass a numpy array, or 'dtype', or write struct record in the program",
         )
     if written.size > _MOST_BYTES:
         raise _no_dtype(f"records of {written.size} bytes are none")

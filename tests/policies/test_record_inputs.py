@@ -54,6 +54,38 @@ def test_bytes_of_a_program_without_a_struct_need_a_dtype() -> None:
         RecordInputs.of({"records": b"1234"}, "struct record {")
 
 
+def test_rows_as_json_has_them_are_of_the_dtype_that_is_given_or_declared() -> None:
+    rows = inputs(records=[[1, [[2, 3], [4, 5]], 6]]).records
+    assert (rows["id"].tolist(), rows["n"].tolist()) == ([1], [6])
+    assert (rows["places"]["x"].tolist(), rows["places"]["y"].tolist()) == ([[2, 4]], [[3, 5]])
+    grid = inputs(records=[[[[1, 2], [3, 4]]]], dtype=[("xs", "<i8", (2, 2))]).records
+    assert grid["xs"].tolist() == [[[1, 2], [3, 4]]]
+    assert inputs(records=[1, 2, 300], dtype="<u2").records.tolist() == [1, 2, 300]
+    assert inputs(records=[["ab", [1, 2]]], dtype=[("t", "S2"), ("xs", "<i8", 2)]).records["xs"].tolist() == [[1, 2]]
+    assert len(inputs(records=[]).records) == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "dtype", "number"),
+    [
+        ([1, -1], "<u4", 1),
+        ([1, 300], "u1", 1),
+        ([1, 2.5], "u1", 1),
+        ([[[1, 2.5]]], [("xs", "<u4", 2)], 0),
+        ([[1]], "<u4", 0),
+        ([[1, 2], [3]], [("a", "<u4"), ("b", "<u4")], 1),
+        ([5], [("a", "<u4")], 0),
+        (["x"], "<f8", 0),
+        ([None], "<u4", 0),
+        ([[[1, 2, 3]]], [("xs", "<u4", 2)], 0),
+    ],
+)
+def test_a_row_that_is_none_is_refused_by_its_number(rows: Any, dtype: Any, number: int) -> None:
+    with pytest.raises(InvalidTask) as caught:
+        inputs(records=rows, dtype=dtype)
+    assert caught.value.where == f"inputs['records'][{number}]"
+
+
 def test_bytes_that_end_within_a_record_say_by_how_much() -> None:
     with pytest.raises(InvalidTask, match="11 bytes are not whole records of 4: 3 are left"):
         inputs(records=bytes(11), dtype="<u4")
@@ -76,7 +108,7 @@ def test_parts_are_named_once_each_and_alone_or_in_a_list() -> None:
         ({"return": {"mask": 1}}, "inputs['return']"),
         ({"dtype": "<u2"}, "inputs['records']"),
         ({"records": "text"}, "inputs['records']"),
-        ({"records": [1, 2]}, "inputs['records']"),
+        ({"records": {"a": 1}}, "inputs['records']"),
     ],
 )
 def test_inputs_of_another_kind_are_refused(given: dict[str, Any], where: str) -> None:
