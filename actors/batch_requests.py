@@ -7,9 +7,10 @@ from typing import Any, Final
 
 from runvisor.actors.admission import Admission, Admitted
 from runvisor.actors.audit_log import AuditLog
-from runvisor.actors.cancellation import Cancellation, Cancellations, execution_id
+from runvisor.actors.cancellation import Cancellations, execution_id
 from runvisor.actors.channel.frames import Message
-from runvisor.actors.runtime import Runtime
+from runvisor.actors.running import RunningExecutions
+from runvisor.actors.runtime import Runtime, Watch
 from runvisor.actors.streaming import Progress
 from runvisor.actors.witness.counting import told_uncounted
 from runvisor.policies.batches import MAX_ANSWER_BYTES, MAX_INPUTS, Answer, Ending
@@ -29,16 +30,24 @@ class BatchRequests:
         admission: Says who asks, and what they may have.
         audit: Where each batch is recorded, with how its executions ended.
         running: Where a batch can be called off.
+        followed: Where those who look on see it.
         uncounted: See `PoolService`.
     """
 
     def __init__(
-        self, runtime: Runtime, admission: Admission, audit: AuditLog, running: Cancellations, uncounted: str = ""
+        self,
+        runtime: Runtime,
+        admission: Admission,
+        audit: AuditLog,
+        running: Cancellations,
+        followed: RunningExecutions,
+        uncounted: str = "",
     ) -> None:
         self._runtime = runtime
         self._admission = admission
         self._audit = audit
         self._running = running
+        self._followed = followed
         self._uncounted = uncounted
 
     def handle(self, request: Message, progress: Progress) -> Message:
@@ -69,10 +78,12 @@ class BatchRequests:
         try:
             with (
                 self._running.admit(principal, execution_id(request.get("execution"))) as cancellation,
+                self._followed.follow(admitted) as followed,
                 progress.answers.cancel_when_gone(cancellation),
             ):
+                watch = followed.following(progress.watch(cancellation))
                 for packed in inputs:
-                    ending = self._run(admitted, packed, progress, cancellation)
+                    ending = self._run(admitted, packed, watch)
                     answer.add(ending)
                     endings[_name(ending)] += 1
                     if cancellation.cancelled or answer.nbytes > MAX_ANSWER_BYTES:
@@ -82,13 +93,13 @@ class BatchRequests:
                 self._audit.append("execution", "execute batch", principal, {**subject, "endings": dict(endings)})
         return {"op": "endings", **answer.to_wire(), "load": self._runtime.load().to_wire()}
 
-    def _run(self, admitted: Admitted, packed: Any, progress: Progress, cancellation: Cancellation) -> Ending:
+    def _run(self, admitted: Admitted, packed: Any, watch: Watch) -> Ending:
         """Run one; what concerns it alone is its ending, what concerns all of them is raised."""
         if not isinstance(packed, bytes):
             raise ProtocolError("a batch's inputs are packed values", "inputs")
         task = admitted.task.with_inputs(unpack(packed))
         try:
-            result = self._runtime.execute(task, admitted.arm.variant, admitted.grant, progress.watch(cancellation))
+            result = self._runtime.execute(task, admitted.arm.variant, admitted.grant, watch)
         except (ConfigError, CapacityError, GuestError, LimitExceeded) as error:
             return error
         return told_uncounted(result, self._uncounted)

@@ -20,7 +20,7 @@ from runvisor.actors.runtime import PoolSize, WitnessedRuntime
 from runvisor.actors.service import PoolService
 from runvisor.actors.sessions import SessionLimits
 from runvisor.actors.settings import RuntimeSettings
-from runvisor.actors.witness.counting import Witnessing
+from runvisor.actors.witness.counting import COUNTED, Witnessing
 from runvisor.policies.errors import ConfigError, RunvisorError
 
 _DEFAULTS: Final = RuntimeSettings()
@@ -112,6 +112,13 @@ class PoolActor:
             "audit": str(self._audit.path),
         }
 
+    def _witness_word(self) -> str:
+        """Say what `Isolation.witness` says of this pool's executions."""
+        if not self._witness_path:
+            return ""
+        reason = self._witness.ended if self._witness.wanted else _UNCOUNTED
+        return f"not counted: {reason}" if reason else COUNTED
+
     def stream(self, body: bytes, *shared: Any) -> Iterator[bytes]:
         """Handle one request that came by a Ray call; yields the answers as they come.
 
@@ -135,6 +142,15 @@ class PoolActor:
 
         threading.Thread(target=work, name="ray-request", daemon=True).start()
         yield from answers
+
+    def running(self) -> dict[str, Any]:
+        """Return what runs just now, of all principals: for the supervisor, not for clients of the socket."""
+        return {
+            "runtime": self._runtime.name,
+            "executions": [each.to_wire() for each in self._service.running()],
+            "load": self._runtime.load().to_wire(),
+            "witness": self._witness_word(),
+        }
 
     def watch(self) -> None:
         """Return only when the pool closes in order; a caller learns of a crash by the exception."""

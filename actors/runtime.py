@@ -14,6 +14,7 @@ from runvisor.policies.result import Result
 from runvisor.policies.task import Task
 from runvisor.policies.trust import Grant
 from runvisor.policies.values import Packed
+from runvisor.policies.witness import KernelUsage
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,10 @@ def _ignore_output(stream: int, data: bytes) -> None:
     pass
 
 
+def _ignore_counts(counts: Callable[[], KernelUsage | None]) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Watch:
     """How an execution is followed while it runs, and called off.
@@ -93,6 +98,8 @@ class Watch:
     of it together is the result's, cut at the same bound."""
     cancellation: Cancellation = field(default_factory=Cancellation)
     """Says when nobody wants the result any more."""
+    counted: Callable[[Callable[[], KernelUsage | None]], None] = _ignore_counts
+    """To be called, where the kernel counts the execution, with what reads its counts up to now."""
 
     @property
     def wants_output(self) -> bool:

@@ -18,6 +18,7 @@ from runvisor.actors.channel.base import Answers
 from runvisor.actors.channel.frames import MAX_FRAME_BYTES, Message
 from runvisor.actors.channel.sealed import SealedInputs
 from runvisor.actors.observation_requests import ObservationRequests
+from runvisor.actors.running import RunningExecutions
 from runvisor.actors.runtime import GuardingRuntime, NetworkedRuntime, Runtime, SharedInputsRuntime
 from runvisor.actors.session_requests import SessionRequests
 from runvisor.actors.sessions import SessionLimits
@@ -25,6 +26,7 @@ from runvisor.actors.streaming import Progress
 from runvisor.actors.witness.counting import told_uncounted
 from runvisor.policies.errors import Cancelled, InvalidTask, ProtocolError, RunvisorError, WorkerCrashed
 from runvisor.policies.result import Result
+from runvisor.policies.running import Running
 from runvisor.policies.trust import Grant, Trust
 from runvisor.policies.values import Value, pack
 
@@ -66,8 +68,11 @@ class PoolService:
             runtime.on_denial = self._record_denial
         self._running = Cancellations()
         self._uncounted = uncounted
-        self._batches = BatchRequests(runtime, self._admission, audit, self._running, uncounted)
-        self._sessions = SessionRequests(runtime, self._admission, audit, sessions or SessionLimits(), uncounted)
+        self._followed = RunningExecutions()
+        self._batches = BatchRequests(runtime, self._admission, audit, self._running, self._followed, uncounted)
+        self._sessions = SessionRequests(
+            runtime, self._admission, audit, sessions or SessionLimits(), self._followed, uncounted
+        )
         self._observations = ObservationRequests(runtime, self._admission, audit, self._running)
 
     def handle(self, request: Message, answers: Answers, shared: Sequence[int] = ()) -> None:
@@ -106,6 +111,10 @@ class PoolService:
             answer = self._refusal(crash, progress.has_started)
         progress.finish()
         answers.send(answer)
+
+    def running(self) -> list[Running]:
+        """Return what runs just now, of all principals."""
+        return self._followed.now()
 
     def close(self) -> None:
         """End every session; calling it twice is fine."""
@@ -147,13 +156,19 @@ class PoolService:
     def _run(self, request: Message, admitted: Admitted, progress: Progress) -> Result:
         principal = admitted.grant.principal
         subject = admitted.subject()
-        with self._running.admit(principal, execution_id(request.get("execution"))) as cancellation:
+        with (
+            self._running.admit(principal, execution_id(request.get("execution"))) as cancellation,
+            self._followed.follow(admitted) as followed,
+        ):
             if admitted.grant.trust is Trust.TRUSTED:
                 self._audit.append("execution", "intend", principal, subject)
             with progress.answers.cancel_when_gone(cancellation):
                 try:
                     result = self._runtime.execute(
-                        admitted.task, admitted.arm.variant, admitted.grant, progress.watch(cancellation)
+                        admitted.task,
+                        admitted.arm.variant,
+                        admitted.grant,
+                        followed.following(progress.watch(cancellation)),
                     )
                 except Cancelled:
                     self._audit.append("execution", "call off", principal, subject)

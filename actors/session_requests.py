@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from runvisor.actors.audit_log import AuditLog
 from runvisor.actors.cancellation import Cancellation
 from runvisor.actors.channel.frames import Message
 from runvisor.actors.channel.sealed import SealedInputs
+from runvisor.actors.running import RunningExecutions
 from runvisor.actors.runtime import Cell, Runtime, SessionRuntime
 from runvisor.actors.sessions import SessionLimits, Sessions
 from runvisor.actors.streaming import Progress
@@ -30,7 +32,7 @@ class _Opened:
     """What is written of a session's cells."""
 
     subject: dict[str, Any]
-    is_trusted: bool
+    admitted: Admitted
 
 
 class SessionRequests:
@@ -41,15 +43,23 @@ class SessionRequests:
         admission: Says who asks, and what they may have.
         audit: Where each cell is recorded.
         limits: How many sessions, and for how long.
+        followed: Where those who look on see a cell.
         uncounted: See `PoolService`.
     """
 
     def __init__(
-        self, runtime: Runtime, admission: Admission, audit: AuditLog, limits: SessionLimits, uncounted: str = ""
+        self,
+        runtime: Runtime,
+        admission: Admission,
+        audit: AuditLog,
+        limits: SessionLimits,
+        followed: RunningExecutions,
+        uncounted: str = "",
     ) -> None:
         self._runtime = runtime
         self._admission = admission
         self._audit = audit
+        self._followed = followed
         self._uncounted = uncounted
         self._sessions = Sessions(limits)
         self._opened: dict[str, _Opened] = {}
@@ -107,7 +117,7 @@ class SessionRequests:
         with self._lock:
             kept = self._sessions.tokens()
             self._opened = {other: opened for other, opened in self._opened.items() if other in kept}
-            self._opened[token] = _Opened(subject, admitted.grant.trust is Trust.TRUSTED)
+            self._opened[token] = _Opened(subject, admitted)
         return subject
 
     def _run(self, request: Message, progress: Progress, shared: Sequence[int]) -> Message:
@@ -119,10 +129,15 @@ class SessionRequests:
         opened = self._opened.get(token)
         subject = {} if opened is None else {**opened.subject, "label": cell.label}
         subject["code_sha256"] = hashlib.sha256(cell.code.encode(errors="replace")).hexdigest()
-        if opened is not None and opened.is_trusted:
+        if opened is not None and opened.admitted.grant.trust is Trust.TRUSTED:
             self._audit.append("execution", "intend", principal, subject)
-        with Cancellation() as cancellation, progress.answers.cancel_when_gone(cancellation):
-            result = self._sessions.run(principal, token, cell, progress.watch(cancellation))
+        with ExitStack() as stack:
+            watch = progress.watch(stack.enter_context(Cancellation()))
+            stack.enter_context(progress.answers.cancel_when_gone(watch.cancellation))
+            if opened is not None and opened.admitted.grant.principal == principal:
+                followed = self._followed.follow(opened.admitted, cell.label, has_started=True)
+                watch = stack.enter_context(followed).following(watch)
+            result = self._sessions.run(principal, token, cell, watch)
         result = told_uncounted(result, self._uncounted)
         self._audit.append("execution", "execute", principal, {**subject, **ending(result)})
         return {"op": "result", "result": result.to_wire(), "load": self._runtime.load().to_wire()}

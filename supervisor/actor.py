@@ -158,6 +158,11 @@ class SupervisorActor:
             "unavailable": self._unavailable,
         }
 
+    async def running(self) -> dict[str, Any]:
+        """Return what all pools run just now, of all principals, as plain data."""
+        pools = await asyncio.gather(*(pool.running() for pool in self._pools.values()))
+        return {"observability": self._options.settings.observability, "pools": pools}
+
     async def run_plan(self, text: str, principal: str, trust: int) -> AsyncIterator[dict[str, Any]]:
         """Run a plan here, under supervision; yields its events and, last, its result.
 

@@ -54,6 +54,24 @@ def connect(address: str | None) -> bool:
     return True
 
 
+def running_supervisor(address: str | None) -> Any:
+    """Return the supervisor actor that runs on a cluster, and start none.
+
+    Args:
+        address: A Ray address; None is the Ray that this process or machine has.
+
+    Raises:
+        ConfigError: No Ray cluster answers, or no supervisor runs there.
+    """
+    connect(address or "auto")
+    try:
+        return ray.get_actor(NAME, namespace=NAMESPACE)
+    except ValueError:
+        raise ConfigError(
+            "no supervisor runs there", "address", "start one: Supervisor.start, or any command with --address"
+        ) from None
+
+
 def watched(options: SupervisorOptions, observability: Observability | None) -> SupervisorOptions:
     """Return the options with the observability that was asked for beside them."""
     if observability is None:
@@ -67,7 +85,8 @@ def require_counting(actor: Any) -> None:
     Raises:
         ConfigError: It was.
     """
-    if ray.get(actor.describe.remote())["observability"] != "kernel":
+    described: Any = ray.get(actor.describe.remote())
+    if described["observability"] != "kernel":
         raise ConfigError(
             "the supervisor that runs already counts nothing in the kernel",
             "observability",

@@ -111,6 +111,15 @@ class SupervisedPool:
                 ray.kill(endpoint["actor"])
             self._active = None
 
+    async def running(self) -> dict[str, Any]:
+        """Return what the active pool runs just now, how busy it is, and whether the kernel counts it."""
+        active = self._active
+        if active is not None:
+            with contextlib.suppress(RayError):  # it died just now, and another takes over
+                running: dict[str, Any] = await active["actor"].running.remote()
+                return running
+        return {"runtime": self.runtime, "executions": [], "load": {}, "witness": ""}
+
     def describe(self) -> dict[str, Any]:
         """Return plain data for people: who is active, and whether a spare is ready."""
         return {

@@ -87,6 +87,7 @@ class JailedRuntime:
             custody.child.limit_memory(permissions.memory_bytes)
             bounds = Bounds(permissions.timeout_s, permissions.output_bytes, REPLY_BYTES)
             with self.witness.count(custody.child) as counting:
+                watch.counted(counting.now)
                 transcript = converse(custody.child, message, bounds, watch, shared)
                 counting.finish(killed=transcript.end != "reply")
             result = to_result(

@@ -131,6 +131,7 @@ class JailedSession:
         shared = sealed_parts(cell.inputs, message)
         bounds = Bounds(grant.permissions.timeout_s, grant.permissions.output_bytes, REPLY_BYTES)
         self._counting.begin()
+        watch.counted(self._counting.now)
         transcript = self._conversation.exchange("cell", message, bounds, watch, shared)
         self._counting.finish(killed=transcript.end != "reply")
         result = to_result(transcript, task, grant, queue_s=0.0, around=self._around, **self._names)

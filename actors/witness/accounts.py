@@ -237,6 +237,13 @@ class Account:
         words = self.words()
         return self._accounts.usage(words if since is None else words - since)
 
+    def usage_if_open(self, since: Words | None = None) -> KernelUsage | None:
+        """Return the same, or None once it is closed: then the account may be another's."""
+        words = self.words() if self._is_open else None
+        if words is None or not self._is_open:
+            return None
+        return self._accounts.usage(words if since is None else words - since)
+
     def close(self) -> None:
         """Stop counting; closing twice is fine."""
         if self._is_open:

@@ -55,6 +55,11 @@ class Witnessing:
         """Whether the operator asked for it: then each result says what became of it."""
         return self.accounts is not None or bool(self.reason)
 
+    @property
+    def ended(self) -> str:
+        """Why nothing is counted any more, or was ever; empty while it is."""
+        return self.reason if self.accounts is None else self.accounts.ended
+
     def count(self, child: Watched) -> Counting:
         """Count what a child does from now on, until the returned context ends."""
         if self.accounts is None:
@@ -104,6 +109,10 @@ class Counting:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def now(self) -> KernelUsage | None:
+        """Return what was counted up to now; None if nothing is. May be called from any thread."""
+        return None if self._account is None else self._account.usage_if_open(self._since)
 
     def begin(self) -> None:
         """Have the next `finish` take only what happens from now on."""

@@ -7,49 +7,23 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from runvisor.actors.ebpf.probe import probe_ebpf
 from runvisor.actors.jail.probe import probe_jail
-from runvisor.supervisor.cli import main
 from runvisor.supervisor.cli.live import LiveOutput
 from runvisor.supervisor.cli.output import visible
 from runvisor.supervisor.client import Supervisor
 from runvisor.supervisor.execution import Output
 from tests.policies.test_captures import pcap
+from tests.supervisor.cli.commands import Command, document
 
 pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(not probe_jail("test").available, reason=probe_jail("test").detail),
 ]
-Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def command(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
-    """Run a command in this process, attached to the supervisor of the test session."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["runvisor", *arguments])
-        monkeypatch.setenv("COLUMNS", "200")
-        with pytest.raises(SystemExit) as ended:
-            main.run()
-        out, err = capfd.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return run
-
-
-def document(text: str) -> dict[str, Any]:
-    lines = text.splitlines()
-    assert len(lines) == 1, "one document, on one line, and nothing else"
-    parsed = json.loads(lines[0])
-    assert isinstance(parsed, dict)
-    return parsed
 
 
 def test_run_prints_the_guests_output_then_its_value(command: Command, tmp_path: Path) -> None:
