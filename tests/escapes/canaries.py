@@ -9,7 +9,6 @@ import secrets
 import select
 import shutil
 import socket
-import stat
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,14 +31,13 @@ class Canaries:
     """Bait on the host: files, sockets, shared memory and the environment, all open to every user.
 
     Args:
-        folder: An empty folder of the test; opened to everybody.
+        folder: An empty folder in one that everybody may enter; opened to everybody.
     """
 
     def __init__(self, folder: Path) -> None:
         self.tokens = {place: f"HOST-SECRET-{secrets.token_hex(8)}" for place in ("file", "environment", "memory")}
         self.folder = folder
-        for parent in (folder, *folder.parents[:2]):
-            parent.chmod(stat.S_IMODE(parent.stat().st_mode) | 0o055)
+        folder.chmod(0o755)
         self.secret = folder / "secret.txt"
         self._made_shared_folder = self._share_secret()
         self.secret.write_text(self.tokens["file"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -18,12 +20,14 @@ _SIZE = PoolSize(minimum=3, maximum=8)
 
 
 @pytest.fixture(scope="session")
-def canaries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Canaries]:
+def canaries() -> Iterator[Canaries]:
     if not probe_jail("test").available:
         pytest.skip(probe_jail("test").detail)
-    canaries = Canaries(tmp_path_factory.mktemp("canaries"))
-    yield canaries
-    canaries.close()
+    # Not in pytest's own folder: each pytest that starts shuts that to others again.
+    with tempfile.TemporaryDirectory(prefix="runvisor-canaries-") as folder:
+        canaries = Canaries(Path(folder))
+        yield canaries
+        canaries.close()
 
 
 @pytest.fixture(scope="session")

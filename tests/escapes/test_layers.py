@@ -7,7 +7,7 @@ nothing else stops the attack. It aims at nothing but our own canaries.
 from __future__ import annotations
 
 import shutil
-import stat
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -152,11 +152,15 @@ BITES: Final = [
 
 
 @pytest.fixture(scope="module")
-def host(canaries: Canaries, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def host(canaries: Canaries) -> Iterator[dict[str, Any]]:
     """Names of the canaries, and three more files: root's, nobody's, and a harmless setuid program."""
-    folder = tmp_path_factory.mktemp("layers")
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(stat.S_IMODE(parent.stat().st_mode) | 0o055)
+    with tempfile.TemporaryDirectory(prefix="runvisor-layers-") as folder:
+        yield names_of(canaries, Path(folder))
+
+
+def names_of(canaries: Canaries, folder: Path) -> dict[str, Any]:
+    """Make the files, and say what everything is called."""
+    folder.chmod(0o755)
     for name, owner in (("of root", 0), ("of nobody", 65534)):
         file = folder / name
         file.write_text(canaries.tokens["file"])
