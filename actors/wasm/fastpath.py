@@ -137,7 +137,7 @@ class Memory:
 class Frame:
     """Memory that C writes its answers to; one for each thread, used by one store at a time."""
 
-    __slots__ = ("_buffers", "extern", "instance", "slots", "trap", "trap_at", "values", "view")
+    __slots__ = ("_buffers", "extern", "function", "instance", "slots", "trap", "trap_at", "values", "view")
 
     def __init__(self, slots: int = 16) -> None:
         instance = ctypes.create_string_buffer(capi.INSTANCE_BYTES)
@@ -148,6 +148,7 @@ class Frame:
         self.view = memoryview(values).cast("B")
         self.instance = ctypes.addressof(instance)
         self.extern = ctypes.addressof(extern)
+        self.function = self.extern + capi.EXTERN_OF
         self.values = ctypes.addressof(values)
         self.trap_at = ctypes.addressof(self.trap)
         self._buffers = (instance, extern, values)
@@ -228,7 +229,7 @@ class Store:
         """
         frame = self._frame
         error = capi.instantiate(pre, self._context, frame.instance, frame.trap_at)
-        if error or frame.trap.value:
+        if error or frame.trap:
             raise_if(error, frame.take_trap())
         self._has_instance = True
 
@@ -253,10 +254,10 @@ class Store:
             raise Stopped(None, f"there is no exported function {name.decode(errors='replace')!r}")
         frame = mine if slots <= mine.slots else Frame(slots)
         frame.view[: len(arguments)] = arguments
-        error = capi.call(self._context, mine.extern + capi.EXTERN_OF, frame.values, slots, frame.trap_at)
-        if error or frame.trap.value:
+        error = capi.call(self._context, mine.function, frame.values, slots, frame.trap_at)
+        if error or frame.trap:
             raise_if(error, frame.take_trap())
-        return bytes(frame.view[:result_bytes])
+        return frame.view[:result_bytes].tobytes()
 
     def find(self, name: bytes) -> Found:
         """Find an exported function ahead of calls with `call_found`.
@@ -282,7 +283,7 @@ class Store:
         frame = self._frame
         _INTEGERS[len(arguments)].pack_into(frame.view, 0, *arguments)
         error = capi.call(self._context, found.function, frame.values, _MOST_INTEGERS, frame.trap_at)
-        if error or frame.trap.value:
+        if error or frame.trap:
             raise_if(error, frame.take_trap())
         result: int = _INTEGER.unpack_from(frame.view)[0]
         return result
