@@ -15,6 +15,9 @@ from typing import Any, Final
 from runvisor.actors.channel.frames import FrameSocket
 from runvisor.actors.ebpf import bcc_package
 from runvisor.actors.ebpf.agreement import BODY_NAME, FUNCTION
+from runvisor.actors.ebpf.line_table import Entry, read_lines
+from runvisor.actors.ebpf.llvm_object import PRINT_MODULE, flush_output, object_of
+from runvisor.policies.records import PROGRAM_FILE
 
 HEADERS: Final = Path(__file__).resolve().parent / "headers"
 """The few headers that bcc's own include: ours, in place of the kernel's."""
@@ -24,6 +27,7 @@ _FLAGS: Final = (
     "-Werror=incompatible-pointer-types",
     "-Werror=return-type",
 )
+_MODULE_NAME: Final = "rv_module.ll"
 _WARM_TEXT: Final = f"int {FUNCTION}(struct __sk_buff *skb) {{ return skb->len > 3; }}"
 
 
@@ -51,9 +55,13 @@ def serve(channel: FrameSocket, prepared: None) -> None:
         return
     channel.send({"op": "started"})
     Path(BODY_NAME).write_text(request["body"])
+    answer: dict[str, Any]
     try:
-        instructions = compile_text(request["main"], request["functions"])
-        answer: dict[str, Any] = {"op": "compiled", "instructions": instructions}
+        if request["wants_lines"]:
+            shown, lines = compile_lines(request["main"])
+            answer = {"op": "compiled", "lines": lines, "shown": shown}
+        else:
+            answer = {"op": "compiled", "instructions": compile_text(request["main"], request["functions"])}
     except Exception:  # bcc raises a bare Exception; its reasons are on standard error
         answer = {"op": "refused"}
     channel.send(answer)
@@ -75,3 +83,25 @@ def compile_text(text: str, functions: Iterable[str]) -> dict[str, bytes]:
         return {name: module.dump_func(name.encode()) for name in functions}
     finally:
         module.cleanup()
+
+
+def compile_lines(text: str) -> tuple[bytes, list[Entry]]:
+    """Compile a record program's main file; return instructions and the line that each came from.
+
+    They are those of `compile_text` but for the choice of registers and, in places, their order.
+
+    Raises:
+        Exception: The text does not compile, or this bcc has no line table to give.
+    """
+    bcc = bcc_package.load()
+    output = os.dup(1)
+    with Path(_MODULE_NAME).open("w+b") as printed:
+        os.dup2(printed.fileno(), 1)
+        try:
+            bcc.BPF(text=text, cflags=list(_FLAGS), allow_rlimit=False, debug=PRINT_MODULE)
+            flush_output(bcc)
+        finally:
+            os.dup2(output, 1)
+            os.close(output)
+        printed.seek(0)
+        return read_lines(object_of(bcc, printed.read()), FUNCTION, PROGRAM_FILE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -11,6 +12,7 @@ from runvisor.actors.ebpf.agreement import BODY_NAME, FUNCTION
 from runvisor.actors.ebpf.code_cache import CodeCache
 from runvisor.actors.ebpf.diagnostics import compiler_error
 from runvisor.actors.ebpf.harness import main_text
+from runvisor.actors.ebpf.line_table import LineTable
 from runvisor.actors.instances import InstancePool
 from runvisor.actors.jail.child import Child
 from runvisor.actors.jail.conversation import Bounds, Transcript, converse
@@ -19,7 +21,14 @@ from runvisor.actors.jail.spec import JailSpec
 from runvisor.actors.jail.zygote import Zygote
 from runvisor.actors.runtime import PoolSize, Watch
 from runvisor.policies.bytecode import Loop, scan
-from runvisor.policies.errors import MemoryLimitExceeded, TimeLimitExceeded
+from runvisor.policies.errors import (
+    CapabilityDenied,
+    CapacityError,
+    GuestSyntaxError,
+    MemoryLimitExceeded,
+    TimeLimitExceeded,
+    WorkerError,
+)
 from runvisor.policies.permissions import KiB, MiB
 from runvisor.policies.records import RecordProgram
 
@@ -27,6 +36,8 @@ _GUEST: Final = "runvisor.actors.ebpf.compile_guest"
 _MEMORY_BYTES: Final = 512 * MiB
 _MESSAGE_BYTES: Final = 256 * KiB
 _REPLY_BYTES: Final = 1 * MiB
+_LINES_S: Final = 5.0
+_INSTRUCTION: Final = re.compile(r"instruction (\d+)")
 BODY_PATH: Final = f"{SCRATCH}/{BODY_NAME}"
 """Where a main file finds the body, in the child."""
 
@@ -101,9 +112,37 @@ class Compiler:
         main = main_text(program, loop, BODY_PATH)
         code = self.instructions(main, program.body, timeout_s, on_started)[FUNCTION]
         maps = 3 if program.collects else 2
-        cost = scan(code, loop, max_instructions=max_instructions, maps=maps)
+        try:
+            cost = scan(code, loop, max_instructions=max_instructions, maps=maps)
+        except (GuestSyntaxError, CapabilityDenied) as error:
+            found = _INSTRUCTION.fullmatch(error.where)
+            place = self.lines(program, loop, code, timeout_s).nearest(int(found[1])) if found else None
+            if place is None:
+                raise
+            raise type(error)(error.what, place, error.remedy, error.details) from None
         layout = program.record.size, program.state_bytes, program.output_bytes, program.collects
         return Artifact(code, cost, *layout)
+
+    def lines(self, program: RecordProgram, loop: Loop, code: bytes, timeout_s: float) -> LineTable:
+        """Compile a program once more, to say where something is wrong; without an answer the table is empty.
+
+        Args:
+            program: As it was given to `compile`.
+            loop: As it was given to `compile`.
+            code: The instructions that are asked about.
+            timeout_s: How long the caller can wait; some seconds at most are taken.
+        """
+        task = {"main": main_text(program, loop, BODY_PATH), "body": program.body, "functions": [], "wants_lines": True}
+        bounds = Bounds(min(timeout_s, _LINES_S), _MESSAGE_BYTES, _REPLY_BYTES)
+        try:
+            with self._children.lend() as child:
+                reply = converse(child, task, bounds, Watch()).reply or {}
+        except (CapacityError, WorkerError):
+            return LineTable.unknown()
+        found, shown = reply.get("lines"), reply.get("shown")
+        if not isinstance(found, list) or not isinstance(shown, bytes):
+            return LineTable.unknown()
+        return LineTable(found, shown, code)
 
     def instructions(
         self,
@@ -141,7 +180,7 @@ class Compiler:
         kept = self._cache.get(main, body, functions)
         if kept is not None:
             return kept
-        task = {"main": main, "body": body, "functions": list(functions)}
+        task = {"main": main, "body": body, "functions": list(functions), "wants_lines": False}
         with self._children.lend() as child:
             transcript = converse(child, task, Bounds(timeout_s, _MESSAGE_BYTES, _REPLY_BYTES), Watch(on_started))
         codes = _instructions(transcript, timeout_s, functions)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from runvisor.actors.ebpf.line_table import LineTable
 from runvisor.policies.errors import EngineRefused, GuestSyntaxError
 from runvisor.policies.records import LAYOUT_FILE, PROGRAM_FILE
 
@@ -27,6 +28,14 @@ _BACKEND_SAYS: Final = (
     ),
 )
 
+_ANY_TARGET: Final = "its input or the state"
+_OUT_OF_BOUNDS: Final = f"the program may read or write beyond {_ANY_TARGET}"
+_TARGETS: Final = {"records": "the record", "state": "the state", "collected": "the output"}
+_AT_INSTRUCTION: Final = re.compile(r"^(\d+): \([0-9a-f]{2}\)|\bat insn (\d+)")
+_STORE: Final = re.compile(r"\) (lock )?\*\(")
+_LOAD: Final = re.compile(r"= \*\(")
+_REGISTER: Final = re.compile(r"R(\d+) ")
+
 _VERIFIER_REFUSES: Final = (
     (
         r"invalid access to packet",
@@ -36,7 +45,7 @@ _VERIFIER_REFUSES: Final = (
     (
         r"unbounded memory access|outside of the allowed memory range|invalid access to map value|"
         r"(min|max) value is|value is outside",
-        "the program may read or write beyond its input or the state",
+        _OUT_OF_BOUNDS,
         "check an index against the array's size, or mask it, right before it is used",
     ),
     (
@@ -120,21 +129,53 @@ TOO_MANY_PATHS: Final = "BPF program is too large"
 """What the verifier says of a program that it gives up on."""
 
 
-def verifier_error(log: str) -> GuestSyntaxError:
+def verifier_error(log: str, lines: LineTable | None = None) -> GuestSyntaxError:
     """Return the error for the verifier's log of a refused program; `EngineRefused` if it only gave up.
+
+    Args:
+        log: What the verifier said; its last lines give the reason.
+        lines: Where instructions came from, for `where` and the sentence.
 
     Example:
         >>> print(verifier_error("R2 unbounded memory access, make sure to bounds check any such access"))
         the program may read or write beyond its input or the state (at verifier); check an index against \
 the array's size, or mask it, right before it is used
     """
-    lines = [line for line in log.splitlines() if line.strip()]
-    details = {"log": "\n".join(lines[-6:])[-_LOG_CHARACTERS:]}
-    reasons = [line for line in lines if not line.startswith("processed ")]
+    said = [line for line in log.splitlines() if line.strip()]
+    details = {"log": "\n".join(said[-6:])[-_LOG_CHARACTERS:]}
+    reasons = [line for line in said if not line.startswith("processed ")]
+    place = _place(said, lines)
+    where = place or "verifier"
     for line in reversed(reasons[-4:]):
         for kind, table in ((EngineRefused, _VERIFIER_GIVES_UP), (GuestSyntaxError, _VERIFIER_REFUSES)):
             for pattern, what, remedy in table:
                 if re.search(pattern, line):
-                    return kind(what, "verifier", remedy, details)
+                    return kind(_access(what, said, line, place), where, remedy, details)
     last = reasons[-1].strip()[:_WHAT_CHARACTERS] if reasons else "it gave no reason"
-    return GuestSyntaxError(f"the kernel's verifier refuses the program: {last}", "verifier", "", details)
+    return GuestSyntaxError(f"the kernel's verifier refuses the program: {last}", where, "", details)
+
+
+def _place(said: list[str], lines: LineTable | None) -> str | None:
+    """Return where the instruction came from that the verifier looked at last."""
+    for line in reversed(said):
+        if found := _AT_INSTRUCTION.search(line):
+            return lines.place(int(found[1] or found[2])) if lines else None
+    return None
+
+
+def _access(what: str, said: list[str], reason: str, place: str | None) -> str:
+    """Say of an access out of bounds what it does, on which line and to what, as far as that is known."""
+    if what != _OUT_OF_BOUNDS:
+        return what
+    instruction = next((line for line in reversed(said) if _AT_INSTRUCTION.match(line)), "")
+    does = "write" if _STORE.search(instruction) else "read" if _LOAD.search(instruction) else "read or write"
+    register = _REGISTER.match(reason)
+    maps = [found for line in said if (found := _map_in(line, register[1] if register else r"\d+"))]
+    target = _TARGETS.get(maps[-1], _ANY_TARGET) if maps else _ANY_TARGET
+    subject = f"the access on line {place.partition(':')[0]}" if place else "the program"
+    return f"{subject} may {does} beyond {target}"
+
+
+def _map_in(line: str, register: str) -> str:
+    found = re.findall(rf"\bR{register}(?:_\w+)?=map_value\(map=rv_(\w+)", line)
+    return str(found[-1]) if found else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Literal
 
 from runvisor.actors.artifacts import shared_artifacts
@@ -14,6 +14,7 @@ from runvisor.actors.ebpf import btf
 from runvisor.actors.ebpf.compiler import Compiler
 from runvisor.actors.ebpf.diagnostics import TOO_MANY_PATHS, verifier_error
 from runvisor.actors.ebpf.executors import Executors
+from runvisor.actors.ebpf.line_table import LineTable
 from runvisor.actors.ebpf.observe.observers import Observers
 from runvisor.actors.ebpf.packets.execution import VARIANT as PACKETS
 from runvisor.actors.ebpf.packets.execution import PacketExecution, compile_packets
@@ -62,6 +63,7 @@ cannot leave bounds, and that no address or stale stack word reaches the program
 _ENFORCED: Final = ("memory_bytes", "timeout_s", "output_bytes", "disk_bytes", "processes")
 _COUNT_BYTES: Final = 4
 _ATTEMPTS: Final = 2
+_SHORTEST_S: Final = 0.01
 
 
 class EbpfRuntime:
@@ -201,7 +203,9 @@ class EbpfRuntime:
                 loop, most = self._loops[run.tier], MAX_INSTRUCTIONS[grant.trust]
                 artifact = self._compiler.compile(program, loop, most, limits.timeout_s, run.on_compiling)
                 known.artifacts[grant.trust] = artifact
-            answer = self._answer(RecordWork(artifact, program, inputs.records, state, collected), run)
+            work = RecordWork(artifact, program, inputs.records, state, collected)
+            lines = functools.partial(self._compiler.lines, program, self._loops[run.tier], artifact.instructions)
+            answer = self._answer(work, run, lines)
         except EngineRefused as refusal:
             known.refusals[grant.trust] = refusal
             raise
@@ -225,8 +229,14 @@ class EbpfRuntime:
         value, run.bytes_out = execution.value(self._answer(execution.work(artifact), run))
         return value
 
-    def _answer(self, work: Work, run: _Run) -> Message:
-        """Have an executor run the program to its end; one that died while it waited is replaced."""
+    def _answer(self, work: Work, run: _Run, lines: Callable[[float], LineTable] = LineTable.unknown) -> Message:
+        """Have an executor run the program to its end; one that died while it waited is replaced.
+
+        Args:
+            work: What to run.
+            run: Its clock and counts.
+            lines: Finds out, within so many seconds, which instruction came from which line.
+        """
         for attempt in range(_ATTEMPTS):
             waited = time.monotonic()
             with self._tier(run.tier).lend(run.grant.principal, work.artifact, run.cancellation) as executor:
@@ -245,7 +255,8 @@ class EbpfRuntime:
                     continue
             run.note(answer)
             if answer.get("op") != "done":
-                raise _failure(answer, run.grant)
+                left_s = max(_SHORTEST_S, run.left_s())
+                raise _failure(answer, run.grant, lines(left_s) if answer.get("op") == "refused" else None)
             return answer
         raise AssertionError("not reached")
 
@@ -369,11 +380,11 @@ def _late(grant: Grant) -> TimeLimitExceeded:
     )
 
 
-def _failure(answer: Message, grant: Grant) -> RunvisorError:
+def _failure(answer: Message, grant: Grant, lines: LineTable | None = None) -> RunvisorError:
     """Return the error that an executor's answer stands for."""
     kind = answer.get("op")
     if kind == "refused":
-        return verifier_error(str(answer["log"]))
+        return verifier_error(str(answer["log"]), lines)
     if kind in ("late", "silent"):
         return _late(grant)
     if kind == "out of memory" and answer["loading"]:  # maps are refused, not killed for: it was the verifier

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runvisor.actors.ebpf.diagnostics import compiler_error, verifier_error
+from runvisor.actors.ebpf.line_table import LineTable
+from runvisor.policies.result import Result
 
 
 @pytest.mark.parametrize(
@@ -73,3 +78,84 @@ def test_any_words_become_an_error_that_can_travel(said: str) -> None:
         assert error.what
         assert len(error.what) < 500
         assert len(error.details["log"]) <= 2000
+
+
+TABLE = LineTable([[0, 0, 0], [38, 7, 14], [41, 9, 2], [44, 0, 0]])
+STATE = "R1_w=map_value(map=rv_state,ks=4,vs=24,umax=17179869180)"
+
+
+@pytest.mark.parametrize(
+    ("last", "reason", "what", "where"),
+    [
+        (
+            f"39: (63) *(u32 *)(r1 +0) = r2 ; {STATE} R2_w=1",
+            "R1 unbounded memory access, make sure to bounds check any such access",
+            "the access on line 7 may write beyond the state",
+            "7:14",
+        ),
+        (
+            "41: (79) r3 = *(u64 *)(r2 +8) ; R2=map_value(map=rv_records,ks=4,vs=524288)",
+            "invalid access to map value, value_size=524288 off=524296 size=8",
+            "the access on line 9 may read beyond the record",
+            "9:2",
+        ),
+        (
+            "44: (73) *(u8 *)(r4 +0) = r5 ; R4=map_value(map=rv_collected,ks=4,vs=4096)",
+            "R4 max value is outside of the allowed memory range",
+            "the program may write beyond the output",
+            "verifier",
+        ),
+        ("38: (0f) r1 += r2", "infinite loop detected at insn 41", "the program has a loop that may not end", "9:2"),
+        (
+            "40: (05) goto pc-3",
+            "the sequence of 8193 jumps is too complex.",
+            "the program has too many paths to be checked",
+            "7:14",
+        ),
+    ],
+)
+def test_the_sentence_names_the_line_and_what_is_reached(last: str, reason: str, what: str, where: str) -> None:
+    error = verifier_error(f"0: R1=ctx() R10=fp0\n{last}\n{reason}\nprocessed 40 insns (limit 1000000)\n", TABLE)
+    assert (error.what, error.where) == (what, where)
+    assert reason in error.details["log"]
+
+
+STRUCTS = "struct state { u32 seen[4]; u64 total; };"
+ENTRY = "int on_record(struct record *r, struct state *s)"
+REFUSED = [
+    (
+        f"{STRUCTS}\n{ENTRY}\n{{\n    u32 slot = r->id;\n    s->seen[slot]++;\n    return 1;\n}}",
+        "the access on line 5 may read beyond the state",
+    ),
+    (
+        f"{STRUCTS}\nstatic void note(struct state *s, u32 slot)\n{{\n    s->seen[slot] = 1;\n}}\n"
+        f"{ENTRY}\n{{\n    note(s, r->kind);\n    return 1;\n}}",
+        "the access on line 4 may write beyond the state",
+    ),
+    (
+        f"{STRUCTS}\n{ENTRY}\n{{\n    if (r->kind)\n        s->total += r[1].value;\n    return 1;\n}}",
+        "the access on line 5 may read beyond the record",
+    ),
+    (
+        f"{STRUCTS}\n{ENTRY}\n{{\n\n    s->total = *(u64 *)r->value;\n    return 1;\n}}",
+        "the program uses a pointer that does not lead into its input, the state or a local variable",
+    ),
+    (
+        f"{STRUCTS}\n{ENTRY}\n{{\n\n    for (u32 n = 0; n < r->id; n++)\n"
+        "        s->total = s->total * 3 + n;\n    return 1;\n}",
+        "the program has a loop that the compiler could not unroll",
+    ),
+]
+
+
+@pytest.mark.kernel
+@pytest.mark.root
+@pytest.mark.parametrize(("source", "what"), REFUSED)
+def test_what_the_kernel_really_refuses_is_placed(ask: Callable[..., Result], source: str, what: str) -> None:
+    error = ask(source).error
+    assert error is not None
+    assert error.what == what
+    line = re.search(r"line (\d+)", what)
+    assert error.where.startswith(f"{line[1]}:" if line else "5:")
+    assert error.remedy
+    assert ("log" in error.details) == ("loop" not in what), "the scan has no log"
