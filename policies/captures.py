@@ -34,8 +34,8 @@ _FOREIGN: Final = (
 class Capture:
     """Packets one after the other, each behind its header."""
 
-    data: bytes
-    """Headers and packets, without the file's own header."""
+    data: memoryview
+    """Headers and packets, without the file's own header; not a copy."""
     byte_order: Literal["<", ">"]
     """Of the numbers in the headers."""
     has_nanoseconds: bool
@@ -91,7 +91,7 @@ def read_capture(data: bytes, name: str = "inputs['pcap']") -> Capture:
         if magic_number in (_MICROSECONDS, _NANOSECONDS):
             if major != 2:
                 raise InvalidTask(f"the capture is of pcap version {major}, not 2", name, "capture it anew")
-            return Capture(data[_FILE_HEADER_BYTES:], order, magic_number == _NANOSECONDS, name)
+            return Capture(memoryview(data)[_FILE_HEADER_BYTES:], order, magic_number == _NANOSECONDS, name)
     raise InvalidTask("these bytes are not a pcap capture", name, "pass the bytes of a file that tcpdump -w wrote")
 
 
@@ -112,7 +112,7 @@ def capture_of(packets: Sequence[object], name: str = "inputs['packets']") -> Ca
             raise InvalidTask(f"packet {number} is of type {type(packet).__name__}", f"{name}[{number}]", "pass bytes")
         size = len(packet)
         parts += (header(size, size), packet)
-    return Capture(b"".join(parts), "<", True, name)
+    return Capture(memoryview(b"".join(parts)), "<", True, name)
 
 
 def check_packet(capture: Capture, number: int, offset: int, least: int, most: int) -> int:

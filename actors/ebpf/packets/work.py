@@ -129,7 +129,7 @@ class PacketWork:
         """See `Work`."""
         assert isinstance(loaded, LoadedWindow)
         capture = self._inputs.capture
-        data = memoryview(capture.data)
+        data = capture.data
         cpu_s = 0.0
         while True:
             part = data[self.at : self.at + CAPTURE_BYTES]
@@ -159,11 +159,11 @@ class PacketWork:
 
     def _collect(self, after: bytes) -> None:
         """Add the packets that a window changed."""
-        before = self._inputs.capture.data[self.at : self.at + len(after)]
+        before = bytes(self._inputs.capture.data[self.at : self.at + len(after)])
         if before == after:
             return
         capture = self._inputs.capture
-        part = Capture(before, capture.byte_order, capture.has_nanoseconds, capture.name)
+        part = Capture(memoryview(before), capture.byte_order, capture.has_nanoseconds, capture.name)
         for number, (begin, end) in enumerate(part.offsets(), self.packets):
             if before[begin:end] != after[begin:end]:
                 self.changed_bytes += end - begin
