@@ -14,7 +14,7 @@ import wasmtime
 
 from runvisor.actors.wasm.deadlines import Deadlines
 from runvisor.actors.wasm.engines import Engine
-from runvisor.actors.wasm.fastpath import Frame, OutOfBounds, Stopped, decide_epochs_by
+from runvisor.actors.wasm.fastpath import Frame, OutOfBounds, Stopped, Store, decide_epochs_by
 from runvisor.actors.wasm.library import Api
 from runvisor.actors.wasm.modules import CompiledModule, compile_module
 from runvisor.actors.wasm.profiles import TABLE_ELEMENTS, TABLES
@@ -74,6 +74,41 @@ def test_exports_that_take_something_else_are_known_but_not_callable(engine: Eng
     module = compile_module(engine, code, is_text=True)
     assert not module.functions
     assert sorted(module.other_functions) == ["e", "v"]
+
+
+def test_a_function_that_was_found_ahead_answers_in_whole_numbers(fast_engine: Engine) -> None:
+    module = compile_module(fast_engine, ADD, is_text=True)
+    store = fast_engine.store(Frame(), 1)
+    assert isinstance(store, Store)
+    store.limit(64 * MiB, TABLE_ELEMENTS, TABLES)
+    with pytest.raises(Stopped):
+        store.find(b"add")  # nothing is there before the instance
+    store.instantiate(module.pre)
+    with pytest.raises(Stopped):
+        store.find(b"other")
+    add = store.find(b"add")
+    assert store.call_found(add, 2**32 - 1, 3) == 2
+    assert store.call_found(add, 40, 2) == 42
+    store.close()
+
+
+def test_a_memory_that_grows_stays_where_it_is(fast_engine: Engine) -> None:
+    code = b"""(module (memory (export "memory") 1)
+      (func (export "grow") (result i32) (memory.grow (i32.const 500)))
+      (func (export "mark") (result i32) (i32.store8 (i32.const 8) (i32.const 7)) (i32.const 0)))"""
+    module = compile_module(fast_engine, code, is_text=True)
+    store = fast_engine.store(Frame(), 1)
+    assert isinstance(store, Store)
+    store.limit(64 * MiB, TABLE_ELEMENTS, TABLES)
+    store.instantiate(module.pre)
+    kept = store.memory()
+    assert kept is not None
+    assert store.call_found(store.find(b"grow")) == 1
+    store.call_found(store.find(b"mark"))
+    assert kept.read(8, 1) == b"\7"
+    with pytest.raises(OutOfBounds):
+        kept.read(65536, 1)  # as it was
+    store.close()
 
 
 def test_traps_carry_their_code_and_the_wasm_backtrace(engine: Engine) -> None:
