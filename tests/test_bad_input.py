@@ -22,6 +22,10 @@ from tests.actors.executing import execute
 pytestmark = pytest.mark.root
 RECORDS = {"records": np.zeros(8, [("n", "<u8")])}
 COUNT = "struct state { u64 n; };\nint on_record(struct record *r, struct state *s) { s->n += 1; return 1; }\n"
+MANY = {"records": np.zeros(4000, [("n", "<u8")]), "return": "outputs"}
+WIDE = """struct output { u64 wide[64]; };
+int on_record(struct record *r, struct state *s, struct output *o) { return 1; }
+"""
 HOG_WAT = """
 (module (memory (export "memory") 1)
   (func (export "main") (result i32)
@@ -51,7 +55,9 @@ V8 = Place("v8", "isolate", "javascript")
 WAT = Place("wasm", "module", "wat")
 C = Place("wasm", "module", "c")
 WASM_RECORD = Place("wasm", "record", "c-record", RECORDS)
+WASM_OUTPUTS = WASM_RECORD._replace(inputs=MANY)
 EBPF = Place("ebpf", "record", "c-record", RECORDS, Trust.VERIFIED)
+EBPF_OUTPUTS = EBPF._replace(inputs=MANY)
 
 TABLE: list[tuple[str, Place, str, tuple[type[errors.RunvisorError], ...]]] = [
     ("syntax error", PYTHON, "def f(:", (errors.GuestSyntaxError,)),
@@ -79,6 +85,10 @@ TABLE: list[tuple[str, Place, str, tuple[type[errors.RunvisorError], ...]]] = [
     ("output flood", PYTHON, "while True: print('y' * 1000)", (errors.OutputLimitExceeded,)),
     ("output flood", V8, "while (true) console.log('y'.repeat(1000))", (errors.OutputLimitExceeded,)),
     ("output flood", C, FLOOD_C, (errors.OutputLimitExceeded,)),
+    ("output flood", WASM_OUTPUTS, WIDE, (errors.OutputLimitExceeded,)),
+    ("output flood", EBPF_OUTPUTS, WIDE, (errors.OutputLimitExceeded,)),
+    ("memory bomb", WASM_OUTPUTS, WIDE.replace("[64]", "[4000]"), (errors.MemoryLimitExceeded,)),
+    ("memory bomb", EBPF_OUTPUTS, WIDE.replace("[64]", "[4000]"), (errors.MemoryLimitExceeded,)),
     ("unserialisable value", PYTHON, "object()", (errors.UnserializableValue,)),
     ("unserialisable value", V8, "Symbol('x')", (errors.UnserializableValue,)),
 ]
@@ -118,10 +128,11 @@ def test_bad_input_gives_its_error_and_the_next_task_answers(
         pytest.skip(registry.probe(place.runtime).detail)
     good = GOOD[place.runtime, place.language]
     where = (place.language, place.variant, place.inputs)
-    execute(runtime, good, *where, trust=place.trust, timeout_s=30.0)  # whatever is made on first use, is made
+    fine = (place.language, place.variant, RECORDS if place.inputs else None)
+    execute(runtime, good, *fine, trust=place.trust, timeout_s=30.0)  # whatever is made on first use, is made
     began = time.monotonic()
     result = execute(runtime, code, *where, trust=place.trust, timeout_s=2.0, memory_bytes=96 << 20)
     assert isinstance(result.error, kinds), result.error
     assert str(result.error)
     assert time.monotonic() - began < 2.0 + 4.0
-    assert execute(runtime, good, *where, trust=place.trust, timeout_s=10.0).error is None
+    assert execute(runtime, good, *fine, trust=place.trust, timeout_s=10.0).error is None
