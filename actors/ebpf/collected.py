@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
-import os
 from collections import deque
 from collections.abc import Iterator
 
@@ -11,6 +9,7 @@ import numpy as np
 
 from runvisor.actors.ebpf.agreement import block_records
 from runvisor.actors.ebpf.compiler import Artifact
+from runvisor.actors.ebpf.shared_map import SharedMap
 from runvisor.policies.record_answers import Answer
 
 
@@ -23,17 +22,16 @@ class CollectedMap:
         artifact: What was loaded.
         blocks: Size of the map.
         fd: Its descriptor; taken over.
+
+    Raises:
+        ProtocolError: It is none.
     """
 
     def __init__(self, artifact: Artifact, blocks: int, fd: int) -> None:
         self._block = block_records(artifact.record_bytes, artifact.output_bytes)
         self._output_bytes = artifact.output_bytes
-        self.size = self.bytes_for(artifact, blocks)
-        try:
-            self._map = mmap.mmap(fd, -(-self.size // mmap.PAGESIZE) * mmap.PAGESIZE)
-        finally:
-            os.close(fd)
-        self._view = memoryview(self._map)
+        self._map = SharedMap(fd, self.bytes_for(artifact, blocks))
+        self._view = self._map.view
         self._noted: deque[tuple[int, int]] = deque()
 
     @staticmethod
@@ -75,7 +73,6 @@ class CollectedMap:
 
     def close(self) -> None:
         """Unmap it."""
-        self._view.release()
         self._map.close()
 
     def _parts(self, block: int, records: int) -> Iterator[tuple[int, memoryview, memoryview]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Sequence
@@ -11,6 +10,7 @@ from typing import Final
 from runvisor.actors.ebpf.agreement import BLOCK_BYTES, block_records, blocks_for
 from runvisor.actors.ebpf.collected import CollectedMap
 from runvisor.actors.ebpf.compiler import Artifact
+from runvisor.actors.ebpf.shared_map import SharedMap
 from runvisor.policies.permissions import MiB
 from runvisor.policies.record_answers import Answer
 from runvisor.policies.record_inputs import Records
@@ -38,21 +38,20 @@ class LoadedProgram:
         map_bytes: What to show of the map.
         map_fd: The map's descriptor; taken over.
         more_bytes: What its other maps take.
+
+    Raises:
+        ProtocolError: The descriptor is not a map's.
     """
 
     def __init__(self, number: int, room: int, map_bytes: int, map_fd: int, more_bytes: int) -> None:
         self.number = number
         self.room = room
-        try:
-            self._map = mmap.mmap(map_fd, _in_pages(map_bytes))
-        finally:
-            os.close(map_fd)
-        self.total_bytes = _in_pages(map_bytes) + more_bytes
-        self.view = memoryview(self._map)
+        self._map = SharedMap(map_fd, map_bytes)
+        self.total_bytes = self._map.size + more_bytes
+        self.view = self._map.view
 
     def close(self) -> None:
         """Unmap it."""
-        self.view.release()
         self._map.close()
 
 
@@ -76,8 +75,13 @@ class LoadedRecords(LoadedProgram):
         records_fd, *collected_fds = fds
         self._written = 0
         more_bytes = artifact.state_bytes + CollectedMap.bytes_for(artifact, blocks)
+        try:
+            super().__init__(number, blocks, self.capacity * artifact.record_bytes, records_fd, more_bytes)
+        except BaseException:
+            for fd in collected_fds:
+                os.close(fd)
+            raise
         self._collected = CollectedMap(artifact, blocks, collected_fds[0]) if collected_fds else None
-        super().__init__(number, blocks, self.capacity * artifact.record_bytes, records_fd, more_bytes)
 
     @staticmethod
     def bytes_for(artifact: Artifact, blocks: int) -> int:
@@ -166,7 +170,3 @@ class LoadedPrograms:
         """Unmap them all."""
         while self._programs:
             self._programs.popitem()[1].close()
-
-
-def _in_pages(size: int) -> int:
-    return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE

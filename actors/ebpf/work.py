@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 from runvisor.actors.channel.frames import Message
 from runvisor.actors.ebpf.compiler import Artifact
 from runvisor.actors.ebpf.loaded import LoadedProgram, LoadedRecords, wanted_blocks
+from runvisor.policies.errors import ProtocolError
 from runvisor.policies.record_answers import Answer
 from runvisor.policies.record_inputs import Records
 from runvisor.policies.records import RecordProgram
@@ -169,8 +170,11 @@ class _Total:
 
     def add(self, answer: Message) -> None:
         if answer.get("op") == "done":
-            self._selected += int(answer["selected"])
-            self._cpu_s += float(answer["cpu_s"])
+            selected, cpu_s = answer.get("selected"), answer.get("cpu_s")
+            if not isinstance(selected, int) or not isinstance(cpu_s, float):
+                raise ProtocolError("the executor's counts are not numbers", "ebpf")
+            self._selected += selected
+            self._cpu_s += cpu_s
             self._last = answer
         elif self.failure is None:
             self.failure = answer

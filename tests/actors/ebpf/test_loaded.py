@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 from collections.abc import Iterator
@@ -23,8 +24,9 @@ BYTES = 2 * BLOCK_BYTES
 @pytest.fixture
 def memory() -> Iterator[int]:
     """Plain memory where the kernel's map would be."""
-    fd = os.memfd_create("map")
+    fd = os.memfd_create("map", os.MFD_ALLOW_SEALING)
     os.ftruncate(fd, BYTES)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
     yield fd
     os.close(fd)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import struct
 from dataclasses import replace
@@ -229,8 +230,9 @@ def test_a_text_that_was_not_read_first_still_passes_the_scan(runtime: EbpfRunti
 
 
 def window(size: int = WINDOW_BYTES) -> int:
-    fd = os.memfd_create("window")
+    fd = os.memfd_create("window", os.MFD_ALLOW_SEALING)
     os.ftruncate(fd, -(-size // 4096) * 4096)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
     return fd
 
 
