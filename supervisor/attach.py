@@ -13,7 +13,7 @@ from ray._private.authentication.authentication_token_setup import maybe_enable_
 from ray.exceptions import RayError
 
 from runvisor.actors.settings import Observability
-from runvisor.policies.errors import ConfigError
+from runvisor.policies.errors import ConfigError, SpawnFailed
 from runvisor.supervisor.actor import NAME, NAMESPACE, SupervisorActor, SupervisorOptions
 
 _EMBEDDED_RAY: Final = {
@@ -21,6 +21,9 @@ _EMBEDDED_RAY: Final = {
     "RAY_worker_niceness": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+_STARTS: Final = 2
+_TIMED_OUT: Final = "timed out during startup"
+"""What Ray says when its own processes took longer than half a minute, which a busy machine makes them."""
 
 
 def connect(address: str | None) -> bool:
@@ -31,6 +34,7 @@ def connect(address: str | None) -> bool:
 
     Raises:
         ConfigError: No Ray cluster answers there.
+        SpawnFailed: A Ray of this process did not start, twice.
     """
     if ray.is_initialized():
         return False
@@ -40,18 +44,26 @@ def connect(address: str | None) -> bool:
     if address is not None:
         # Ray's own commands do this; its driver, told an address, does not and is turned away.
         maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
-    try:
-        ray.init(
-            address=address or "local",
-            namespace=NAMESPACE,
-            include_dashboard=False if address is None else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            configure_logging=False,
-        )
-    except (ConnectionError, RayError) as error:
-        raise ConfigError(f"no Ray cluster at {address}: {error}", "address", "start one, or leave it out") from None
-    return True
+    for _ in range(_STARTS):
+        try:
+            ray.init(
+                address=address or "local",
+                namespace=NAMESPACE,
+                include_dashboard=False if address is None else None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=False,
+            )
+        except (ConnectionError, RayError) as error:
+            raise ConfigError(
+                f"no Ray cluster at {address}: {error}", "address", "start one, or leave it out"
+            ) from None
+        except Exception as error:  # it has no class of its own for this
+            if _TIMED_OUT not in str(error):
+                raise
+        else:
+            return True
+    raise SpawnFailed("Ray did not start: this machine is too busy", "ray", "try again, or give it less to do")
 
 
 def running_supervisor(address: str | None) -> Any:

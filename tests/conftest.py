@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 
 import pytest
@@ -11,21 +10,14 @@ import ray
 from runvisor.actors.runtime import PoolSize
 from runvisor.actors.sessions import SessionLimits
 from runvisor.supervisor.actor import SupervisorOptions
+from runvisor.supervisor.attach import connect
 from runvisor.supervisor.client import Supervisor
 
 
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
     """One embedded Ray for the whole test session, or the one that runs already."""
-    if not ray.is_initialized():
-        ray.init(
-            address="local",
-            namespace="runvisor",
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            configure_logging=False,
-        )
+    connect(None)
     yield
     ray.shutdown()
 

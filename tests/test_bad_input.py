@@ -134,5 +134,5 @@ def test_bad_input_gives_its_error_and_the_next_task_answers(
     result = execute(runtime, code, *where, trust=place.trust, timeout_s=2.0, memory_bytes=96 << 20)
     assert isinstance(result.error, kinds), result.error
     assert str(result.error)
-    assert time.monotonic() - began < 2.0 + 4.0
+    assert time.monotonic() - began < 2.0 + 10.0
     assert execute(runtime, good, *fine, trust=place.trust, timeout_s=10.0).error is None

