@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from runvisor.actors.audit_log import AuditLog
 from runvisor.actors.channel.frames import Message
+from runvisor.actors.process_birth import process_birth
 from runvisor.policies.authority import Authority
 from runvisor.policies.errors import (
     CapabilityDenied,
@@ -25,9 +26,11 @@ from runvisor.policies.observations import ObservationRequest
 from runvisor.policies.result import Result
 from runvisor.policies.scheduling.arms import ARMS, Arm, exclusion, unfit_for_profile
 from runvisor.policies.task import Task
+from runvisor.policies.tickets import ProcessTicket
 from runvisor.policies.trust import Grant, Trust, resolve_grant
 
 _MAX_KNOWN_TOKENS: Final = 256
+_TICKET_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +133,11 @@ class Admission:
     def admit_observation(self, request: Message) -> tuple[str, ObservationRequest, str]:
         """Return who wants to observe, what, and whose process that is; or refuse it and record that.
 
-        An observer sees what another process does, so it takes trust to name any.
+        An observer sees what another process does, so it takes trust to name any. A
+        principal's own executions, for which their pool gave it a ticket, take less.
 
         Args:
-            request: With ``authority`` and ``observation``.
+            request: With ``authority``, ``observation`` and, for an own execution, ``ticket``.
 
         Raises:
             PolicyError: The principal may not see that process, or not for so long.
@@ -143,10 +147,15 @@ class Admission:
         with self._recorded() as who:
             authority = who.authority = self._authority(request.get("authority"))
             asked = ObservationRequest.from_wire(request.get("observation"))
-            if authority.trust < Trust.TRUSTED:
+            is_own = request.get("ticket") is not None
+            if is_own:
+                self._check_ticket(request["ticket"], authority.principal, asked.pid)
+            target, least = ("own execution", Trust.VERIFIED) if is_own else ("process", Trust.TRUSTED)
+            if authority.trust < least:
+                what = "its own executions" if is_own else "a process by its number"
                 raise TrustViolation(
                     f"{authority.principal} may claim at most {authority.trust.label} trust, and to observe "
-                    "a process by its number takes trusted",
+                    f"{what} takes {least.label}",
                     "trust",
                     "ask the operator for a higher ceiling",
                 )
@@ -157,7 +166,16 @@ class Admission:
                     "duration_s",
                     f"ask for at most {limit_s:g} s",
                 )
-            return authority.principal, asked, "process"
+            return authority.principal, asked, target
+
+    def ticket(self, principal: str, pid: int) -> bytes:
+        """Seal that a process is a principal's, so that another pool believes it.
+
+        Args:
+            principal: Whose execution it is.
+            pid: Its process, which the caller keeps from ending.
+        """
+        return ProcessTicket(principal, pid, process_birth(pid), time.time() + _TICKET_S).seal(self._key)
 
     def principal(self, request: Message) -> str:
         """Return on whose behalf a request comes, or refuse it and record that.
@@ -168,6 +186,17 @@ class Admission:
         """
         with self._recorded():
             return self._authority(request.get("authority")).principal
+
+    def _check_ticket(self, sealed: object, principal: str, pid: int) -> None:
+        if not isinstance(sealed, bytes):
+            raise ProtocolError("a ticket is bytes", "ticket")
+        ticket = ProcessTicket.unseal(sealed, self._key, now=time.time())
+        if (ticket.principal, ticket.pid) != (principal, pid):
+            raise TrustViolation(f"the ticket is not for process {pid} and {principal}", "ticket")
+        if not ticket.birth or ticket.birth != process_birth(pid):
+            raise TrustViolation(
+                f"process {pid} has ended, or runs on another node", "ticket", "observe an execution that still runs"
+            )
 
     @contextmanager
     def _recorded(self) -> Iterator[_Asker]:

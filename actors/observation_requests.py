@@ -38,7 +38,7 @@ class ObservationRequests:
         one when its client goes away.
 
         Args:
-            request: ``{"op": "observe", "authority", "observation", "execution"}``.
+            request: ``{"op": "observe", "authority", "observation", "execution", "ticket"}``.
             progress: Told of the start.
 
         Raises:

@@ -234,6 +234,16 @@ class SessionRuntime(Protocol):
 
 
 @runtime_checkable
+class ProcessSession(Protocol):
+    """A session that is one process, which its owner may observe."""
+
+    @property
+    def pid(self) -> int:
+        """The process, in this one's pid namespace; its number may be another's once the session has ended."""
+        ...
+
+
+@runtime_checkable
 class ObservingRuntime(Protocol):
     """A runtime that can watch what processes ask of the kernel."""
 

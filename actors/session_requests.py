@@ -15,7 +15,7 @@ from runvisor.actors.cancellation import Cancellation
 from runvisor.actors.channel.frames import Message
 from runvisor.actors.channel.sealed import SealedInputs
 from runvisor.actors.running import RunningExecutions
-from runvisor.actors.runtime import Cell, Runtime, SessionRuntime
+from runvisor.actors.runtime import Cell, ProcessSession, Runtime, SessionRuntime
 from runvisor.actors.sessions import SessionLimits, Sessions
 from runvisor.actors.streaming import Progress
 from runvisor.actors.witness.counting import told_uncounted
@@ -71,7 +71,7 @@ class SessionRequests:
         Args:
             request: ``{"op": "open session", "authority", "task", "variant", "on_excess", "idle_s"}``; then, each with
                 ``authority`` and ``session``, ``{"op": "cell", "code", "inputs", "label", "timeout_s", "stream"}``,
-                ``{"op": "interrupt"}`` or ``{"op": "close session"}``.
+                ``{"op": "interrupt"}``, ``{"op": "session process"}`` or ``{"op": "close session"}``.
             progress: Told of a cell's output.
             shared: Descriptors that came with the request; they stay the caller's.
 
@@ -85,6 +85,8 @@ class SessionRequests:
                 return self._run(request, progress, shared)
             case "interrupt":
                 return {"op": "interrupted", "found": self._sessions.interrupt(*self._named(request))}
+            case "session process":
+                return self._process(*self._named(request))
             case "close session":
                 self._sessions.close(*self._named(request))
                 return {"op": "closed"}
@@ -110,6 +112,13 @@ class SessionRequests:
         )
         self._audit.append("execution", "open session", principal, self._remember(token, admitted))
         return {"op": "session", "session": token, "load": runtime.load().to_wire()}
+
+    def _process(self, principal: str, token: str) -> Message:
+        """Say which process a session is, and seal that it is its owner's."""
+        session = self._sessions.session(principal, token)
+        if not isinstance(session, ProcessSession):
+            raise ConfigError(f"a session of {self._runtime.name} is no process of its own", "session")
+        return {"op": "process", "pid": session.pid, "ticket": self._admission.ticket(principal, session.pid)}
 
     def _remember(self, token: str, admitted: Admitted) -> dict[str, Any]:
         subject = {key: value for key, value in admitted.subject().items() if key != "code_sha256"}

@@ -175,6 +175,15 @@ class Sessions:
             return replace(result, value=None, error=error)
         return result
 
+    def session(self, principal: str, token: str) -> OpenSession:
+        """Return a session to look at; it stays in keeping here.
+
+        Raises:
+            SessionLost: It is gone, or not the caller's.
+        """
+        with self._changed:
+            return self._find(principal, token)[1]
+
     def interrupt(self, principal: str, token: str) -> bool:
         """Interrupt the running cell; say whether there was one.
 

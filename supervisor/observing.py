@@ -10,10 +10,14 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from runvisor.actors.channel.frames import Message
-from runvisor.policies.errors import ProtocolError
+from runvisor.policies.errors import ConfigError, ProtocolError
 from runvisor.policies.observations import MAX_DURATION_S, ObservationRequest, ObservedTable
+from runvisor.policies.result import Result
+from runvisor.policies.values import Value
 from runvisor.supervisor.execution import Call
 from runvisor.supervisor.handle import Handle
+from runvisor.supervisor.request import make_task
+from runvisor.supervisor.session import NO_CODE, Session
 
 _RUNTIME: Final = "ebpf"
 
@@ -26,9 +30,10 @@ class Observation:
     Args:
         handle: On whose behalf.
         request: What to observe.
+        ticket: Says that the process is our own execution.
     """
 
-    def __init__(self, handle: Handle, request: ObservationRequest) -> None:
+    def __init__(self, handle: Handle, request: ObservationRequest, ticket: bytes | None = None) -> None:
         self._call = Call()
         self._future: Future[ObservedTable] = Future()
         self._has_begun = threading.Event()
@@ -36,7 +41,7 @@ class Observation:
         self.since: float | None = None
         """When it began, by the monotonic clock; None until then."""
         self._future.add_done_callback(lambda _: self._has_begun.set())
-        threading.Thread(target=self._run, args=(handle,), name="observation", daemon=True).start()
+        threading.Thread(target=self._run, args=(handle, ticket), name="observation", daemon=True).start()
 
     def wait(self) -> None:
         """Wait until it has begun: what happens from now on is seen.
@@ -86,9 +91,9 @@ class Observation:
     ) -> None:
         self.stop()
 
-    def _run(self, handle: Handle) -> None:
+    def _run(self, handle: Handle, ticket: bytes | None) -> None:
         try:
-            request = {"op": "observe", "observation": self.request.to_wire()}
+            request = {"op": "observe", "observation": self.request.to_wire(), "ticket": ticket}
             answer = handle.ask_runtime(_RUNTIME, request, call=self._call, on_event=self._hear)
             if answer.get("op") != "observed":
                 raise ProtocolError(f"the pool answered with {answer.get('op')!r}", _RUNTIME)
@@ -133,25 +138,72 @@ class ObservingClient:
         """
         return self.observing(what, pid=pid, duration_s=duration_s, follow=follow).result()
 
-    def observing(self, what: str, *, pid: int, duration_s: float = MAX_DURATION_S, follow: bool = True) -> Observation:
-        """Begin to observe a process, and return what follows it.
+    def observing(
+        self,
+        what: str,
+        *,
+        pid: int | None = None,
+        session: Session | None = None,
+        duration_s: float = MAX_DURATION_S,
+        follow: bool = True,
+    ) -> Observation:
+        """Begin to observe a process or a session of ours, and return what follows it.
+
+        A session of our own takes a ceiling of ``verified``. What its sandbox does to take
+        cells and to answer is seen too.
 
         Args:
             what: As for `observe`.
-            pid: As for `observe`.
+            pid: A process.
+            session: Or a session.
             duration_s: The longest it lasts.
             follow: As for `observe`.
 
         Raises:
             ConfigError: The request is malformed. Whatever else fails, `Observation.result` raises.
+            SessionLost: The session is gone.
 
         For example::
 
-            with sv.observing("files", pid=os.getpid()) as observation:
-                work()
+            with sv.session("python") as session, sv.observing("files", session=session) as observation:
+                session.run("open('/etc/hostname').read()")
             print(observation.result().to_dicts())
         """
-        return Observation(self._handle, ObservationRequest(what, pid, duration_s, follow))
+        ticket: bytes | None = None
+        if (pid is None) == (session is None):
+            raise ConfigError("observe either a process or a session", "pid", "pass pid or session")
+        if session is not None:
+            pid, ticket = session.process()
+        assert pid is not None
+        return Observation(self._handle, ObservationRequest(what, pid, duration_s, follow), ticket)
+
+    def observe_run(
+        self, what: str, code: str, language: str, *, inputs: Value = None, **options: Any
+    ) -> tuple[Result, ObservedTable]:
+        """Run one piece of code and observe its sandbox from its first step to its last.
+
+        It runs as the only cell of a session, for an observer must be there before the
+        code: Python, JavaScript and TypeScript have them. It takes a ceiling of ``verified``.
+
+        Args:
+            what: As for `observe`.
+            code: Source text.
+            language: Its name.
+            inputs: What the code sees as ``inputs``.
+            options: As for `Supervisor.session`: ``permissions``, ``trust``, ``label``, ``profile``.
+
+        Raises:
+            RunvisorError: What `Supervisor.session`, `Session.run` or `observe` would raise.
+
+        For example::
+
+            result, table = sv.observe_run("syscalls", "sum(inputs)", "python", inputs=[1, 2])
+        """
+        task, _ = make_task(NO_CODE, language, **options)
+        with Session.open(self._handle, task, on_excess="refuse", idle_timeout_s=None) as session:
+            with self.observing(what, session=session) as observation:
+                result = session.run(code, inputs)
+            return result, observation.result()
 
     async def aobserve(self, what: str, **options: Any) -> ObservedTable:
         """The async twin of `observe`; a coroutine that is cancelled ends it."""

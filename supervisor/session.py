@@ -197,6 +197,18 @@ class Session:
                 details = {**error.details, "cell": number}
                 raise type(error)(f"cell {number} of the checkpoint: {error.what}", error.where, error.remedy, details)
 
+    def process(self) -> tuple[int, bytes]:
+        """Return the session's process, and its pool's ticket that it is ours, for `Supervisor.observing`.
+
+        Raises:
+            SessionLost: The session is gone.
+        """
+        answer = self._ask({"op": "session process"})
+        pid, ticket = answer.get("pid"), answer.get("ticket")
+        if not isinstance(pid, int) or not isinstance(ticket, bytes):
+            raise ProtocolError("the pool does not say which process it is", "session")
+        return pid, ticket
+
     def close(self) -> None:
         """End the session, also in the middle of a cell; closing twice is fine."""
         if not self._lost:

@@ -112,6 +112,11 @@ class JailedSession:
             raise SpawnFailed(f"the guest opened no session ({opened.end})", runtime, said)
 
     @property
+    def pid(self) -> int:
+        """See `ProcessSession.pid`."""
+        return self._child.pid
+
+    @property
     def ended(self) -> str:
         """See `OpenSession.ended`."""
         return self._ended

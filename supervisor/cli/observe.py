@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from pathlib import Path
@@ -13,9 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from runvisor.policies.errors import ConfigError
+from runvisor.policies.language import detect
 from runvisor.policies.observations import BUILT_INS, ObservationRequest, ObservedTable, shown
+from runvisor.policies.permissions import Permissions
+from runvisor.policies.result import Result
 from runvisor.supervisor.cli.chart import bar_table, draw
-from runvisor.supervisor.cli.output import console, notes, print_json, reserved_stdout, visible
+from runvisor.supervisor.cli.output import console, notes, print_json, print_result, reserved_stdout, visible
 from runvisor.supervisor.client import Supervisor
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|)")
@@ -26,24 +30,54 @@ _ENDS: Final = {"time": "", "target": "; the process has ended", "stopped": "; s
 
 def observe(
     what: Annotated[str, typer.Argument(help="One of: " + "; ".join(f"{k}: {v}" for k, v in BUILT_INS.items()))],
-    pid: Annotated[int, typer.Option(help="The process to observe, with its threads and descendants.")],
-    duration: Annotated[str, typer.Option("--for", help="How long: 500ms, 5s, 2m.")] = "5s",
+    pid: Annotated[int | None, typer.Option(help="The process to observe, with its threads and descendants.")] = None,
+    run: Annotated[Path | None, typer.Option(help="Or code to run, and to observe while it runs.")] = None,
+    duration: Annotated[str, typer.Option("--for", help="How long, at most: 500ms, 5s, 2m.")] = "5s",
     only: Annotated[bool, typer.Option("--only", help="The process alone, without its descendants.")] = False,
     rows: Annotated[int, typer.Option(help="Rows to show; 0 is all.")] = 25,
     png: Annotated[Path | None, typer.Option(help="Write the chart here.")] = None,
     address: Annotated[str | None, typer.Option(help="A Ray cluster to join; default is a local one.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Observe a running process for a while, without stopping or changing it. Ctrl-C ends it early."""
-    asked = ObservationRequest(what, pid, read_duration(duration), not only)  # refused before anything is started
+    """Observe a running process for a while, without stopping or changing it, or code from start to end.
+
+    Ctrl-C ends it early.
+    """
+    if (pid is None) == (run is None):
+        raise ConfigError("observe either a process or code", "--pid", "give --pid or --run")
+    # What is wrong is refused before anything is started.
+    asked = ObservationRequest(what, pid or os.getpid(), read_duration(duration), not only)
+    code = read_code(run) if run is not None else None
+    result: Result | None = None
     with reserved_stdout(wanted=as_json), Supervisor.start(address) as supervisor:
-        table = _observe(supervisor, asked, shows_progress=not as_json and notes.is_terminal)
+        if code is None:
+            table = _observe(supervisor, asked, shows_progress=not as_json and notes.is_terminal)
+        else:
+            permissions = Permissions(timeout_s=asked.duration_s)
+            result, table = supervisor.observe_run(what, *code, permissions=permissions, label=str(run))
         if png is not None:
             _write(png, table)
         if as_json:
-            print_json(table.to_document())
+            document = table.to_document()
+            print_json(document if result is None else {**document, "result": result.to_document()})
         else:
+            if result is not None:
+                print_result(result)
             print_table(table, rows)
+    raise typer.Exit(result.error.exit_status if result is not None and result.error is not None else 0)
+
+
+def read_code(file: Path) -> tuple[str, str]:
+    """Return a file's text and its language.
+
+    Raises:
+        ConfigError: It cannot be read, or its language not be told.
+    """
+    try:
+        text = file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}", "--run", "give the path of a source file") from None
+    return text, detect(text.encode(), file.name).language
 
 
 def read_duration(text: str) -> float:

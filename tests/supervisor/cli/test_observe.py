@@ -92,9 +92,32 @@ def test_the_command_observes_and_draws(
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.kernel
+@pytest.mark.root
+@pytest.mark.skipif(not probe_ebpf().available, reason=probe_ebpf().detail)
+def test_the_command_runs_code_and_observes_it(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    del supervisor
+    code = tmp_path / "code.py"
+    code.write_text("import os\nfor _ in range(19): os.getppid()\n1 / 0")
+    monkeypatch.setattr(sys, "argv", ["runvisor", "observe", "syscalls", "--run", str(code), "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main.run()
+    assert ended.value.code == 1
+    document = json.loads(capfd.readouterr().out)
+    assert {row["syscall"]: row["calls"] for row in document["rows"]}["getppid"] == 19
+    assert "ZeroDivisionError" in str(document["result"]["error"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [(["nothing", "--pid", "1"], "use syscalls, sched, files or io"), (["io", "--pid", "1", "--for", "x"], "duration")],
+    [
+        (["nothing", "--pid", "1"], "use syscalls, sched, files or io"),
+        (["io", "--pid", "1", "--for", "x"], "duration"),
+        (["io"], "either a process or code"),
+        (["io", "--run", "/nowhere.py"], "cannot be read"),
+    ],
 )
 def test_bad_use_is_told_before_anything_is_started(
     arguments: list[str], says: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
