@@ -21,12 +21,17 @@ if TYPE_CHECKING:
 
 CALLS: Final = 513
 """Rows of each table: one per number of a system call, and a last one for all numbers from 512."""
+OWNER: Final = 0
+"""The first word of an account: the id of the sandbox that it counts."""
 TOTALS: Final = ("read_bytes", "written_bytes", "cpu_ns", "switches")
 REFUSED: Final = ("EPERM", "ENOSYS")
 """The answers of our seccomp filters."""
 DENIED: Final = ("EPERM", "EACCES", "EROFS")
 """The answers by which the kernel itself says no: capabilities, Landlock and file modes, a read-only root."""
-WORDS: Final = len(TOTALS) + CALLS * (1 + len(REFUSED) + len(DENIED))
+_TOTALS_AT: Final = OWNER + 1
+TABLES_AT: Final = _TOTALS_AT + len(TOTALS)
+"""Where the first table begins: the calls that were carried out."""
+WORDS: Final = TABLES_AT + CALLS * (1 + len(REFUSED) + len(DENIED))
 ACCOUNT_BYTES: Final = WORDS * 8
 OTHER: Final = "other"
 """The name of the last row."""
@@ -132,14 +137,14 @@ def read_words(words: Words, names: Mapping[int, str]) -> KernelUsage:
     Example:
         >>> import numpy as np
         >>> words = np.zeros(WORDS, np.uint64)
-        >>> words[0], words[len(TOTALS) + 1], words[len(TOTALS) + CALLS + 41] = 7, 2, 3
+        >>> words[1], words[TABLES_AT + 1], words[TABLES_AT + CALLS + 41] = 7, 2, 3
         >>> usage = read_words(words, {1: "write", 41: "socket"})
         >>> usage.read_bytes, usage.calls, usage.refused
         (7, (('write', 2),), (Attempt(call='socket', error='EPERM', count=3),))
     """
-    totals = dict(zip(TOTALS, words[: len(TOTALS)].tolist(), strict=True))
+    totals = dict(zip(TOTALS, words[_TOTALS_AT:TABLES_AT].tolist(), strict=True))
     tables: list[list[tuple[str, int]]] = [[] for _ in range(1 + len(REFUSED) + len(DENIED))]
-    table = words[len(TOTALS) :]
+    table = words[TABLES_AT:]
     for at in table.nonzero()[0].tolist():
         number, row = divmod(at, CALLS)
         name = OTHER if row == CALLS - 1 else names.get(row, f"call {row}")

@@ -27,7 +27,7 @@ from runvisor.actors.ebpf.maps import Map, MapKind
 from runvisor.actors.jail import kernel
 from runvisor.actors.witness.programs import ACCOUNTS, PROGRAMS
 from runvisor.policies.errors import ProtocolError
-from runvisor.policies.witness import ACCOUNT_BYTES, WORDS, KernelUsage, read_words
+from runvisor.policies.witness import ACCOUNT_BYTES, OWNER, WORDS, KernelUsage, read_words
 
 if TYPE_CHECKING:
     from runvisor.policies.witness import Words
@@ -131,6 +131,7 @@ class Accounts:
                 raise NotCounted("more executions at once than there are accounts")
             number = self._free.popleft()
             self._open += 1
+        self._words[number, OWNER] = identity
         try:
             self._ids.update(struct.pack("=Q", identity), struct.pack("=I", number))
         except OSError as error:
@@ -149,6 +150,7 @@ class Accounts:
 
     def strike_off(self, identity: int, number: int) -> None:
         """Stop counting a child and let another have its account, once no core still writes to it."""
+        self._words[number, OWNER] = 0
         with contextlib.suppress(OSError):
             self._ids.delete(struct.pack("=Q", identity))
         self.retire(number)

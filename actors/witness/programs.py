@@ -5,6 +5,11 @@ A system call that a seccomp filter answers with an errno never passes ``sys_ent
 for its thread, and an exit without one is a call that the filter refused. See
 syscall_trace_enter() and syscall_exit_work() in kernel/entry.
 
+The mark names the account too, so that an exit looks nothing up by group: of a thread
+that nobody counts there is no mark, and it costs no more than finding that. A mark can
+outlive its account; that the account still has the thread's group for its owner shows
+whether it has.
+
 ``sched_switch`` charges the time since the core's last switch to whoever leaves it.
 A thread that writes is charged up to there, so that an answer finds its own time
 counted, and one that ends is charged before anybody can learn of its end.
@@ -45,11 +50,12 @@ static u64 (*rv_group)(void) = (void *)80;
 static long (*rv_read)(void *, u32, const void *) = (void *)113;
 
 struct account {
+    u64 owner;
     u64 read_bytes, written_bytes, cpu_ns, switches;
     u64 calls[CALLS], refused_eperm[CALLS], refused_enosys[CALLS];
     u64 denied_eperm[CALLS], denied_eacces[CALLS], denied_erofs[CALLS];
 };
-struct marks { u16 call[MARKS]; };  /* a row and 1, or 0 */
+struct marks { u32 call[MARKS]; };  /* an account in the upper half, a row and 1 in the lower; or 0 */
 
 #define ADD(counter, amount) __sync_fetch_and_add(&(counter), amount)
 #define BOUND(row) do { asm volatile("" : "+r"(row)); if (row >= CALLS) row = CALLS - 1; } while (0)
@@ -61,7 +67,7 @@ static inline __attribute__((always_inline)) struct account *own_account(void)
     return number ? rv_lookup(rv_map(1, ACCOUNTS), number) : 0;
 }
 
-static inline __attribute__((always_inline)) u16 *own_mark(void)
+static inline __attribute__((always_inline)) u32 *own_mark(void)
 {
     u32 thread = rv_thread(), block = thread / MARKS;
     struct marks *marks = rv_lookup(rv_map(1, ENTERED), &block);
@@ -84,15 +90,19 @@ static inline __attribute__((always_inline)) void charge(struct account *account
 
 int rv_enter(struct bpf_raw_tracepoint_args *context)
 {
-    struct account *account = own_account();
+    u64 group = rv_group();
+    u32 *number = rv_lookup(rv_map(1, IDS), &group);
+    if (!number)
+        return 0;
+    struct account *account = rv_lookup(rv_map(1, ACCOUNTS), number);
     if (!account)
         return 0;
     u64 row = context->args[1];
     BOUND(row);
     ADD(account->calls[row], 1);
-    u16 *mark = own_mark();
+    u32 *mark = own_mark();
     if (mark)
-        *mark = row + 1;
+        *mark = *number << 16 | (row + 1);
     switch (row) {
     WRITE_CASES
         charge(account, 0);
@@ -102,17 +112,34 @@ int rv_enter(struct bpf_raw_tracepoint_args *context)
 
 int rv_exit(struct bpf_raw_tracepoint_args *context)
 {
-    struct account *account = own_account();
-    if (!account)
-        return 0;
-    u16 *mark = own_mark();
+    u32 *mark = own_mark();
     if (!mark)
         return 0;
-    u64 row = *mark;
-    *mark = 0;
     s64 answer = context->args[1];
+    u32 entered = *mark;
+    if (!entered) {
+        if (answer != -1 && answer != -38)
+            return 0;
+        struct account *account = own_account();
+        if (!account)
+            return 0;
+        u64 row;
+        rv_read(&row, 8, (void *)(context->args[0] + CALL_AT));
+        BOUND(row);
+        if (answer == -1)
+            ADD(account->refused_eperm[row], 1);
+        else
+            ADD(account->refused_enosys[row], 1);
+        return 0;
+    }
+    *mark = 0;
+    u32 number = entered >> 16;
+    struct account *account = rv_lookup(rv_map(1, ACCOUNTS), &number);
+    if (!account || account->owner != rv_group())
+        return 0;
+    u64 row = (entered & 0xffff) - 1;
     if (answer > 0) {
-        switch (row - 1) {
+        switch (row) {
         READ_CASES
             ADD(account->read_bytes, answer);
             break;
@@ -125,25 +152,13 @@ int rv_exit(struct bpf_raw_tracepoint_args *context)
         }
         return 0;
     }
-    if (row) {
-        row -= 1;
-        BOUND(row);
-        if (answer == -1)
-            ADD(account->denied_eperm[row], 1);
-        else if (answer == -13)
-            ADD(account->denied_eacces[row], 1);
-        else if (answer == -30)
-            ADD(account->denied_erofs[row], 1);
-        return 0;
-    }
-    if (answer != -1 && answer != -38)
-        return 0;
-    rv_read(&row, 8, (void *)(context->args[0] + CALL_AT));
     BOUND(row);
     if (answer == -1)
-        ADD(account->refused_eperm[row], 1);
-    else
-        ADD(account->refused_enosys[row], 1);
+        ADD(account->denied_eperm[row], 1);
+    else if (answer == -13)
+        ADD(account->denied_eacces[row], 1);
+    else if (answer == -30)
+        ADD(account->denied_erofs[row], 1);
     return 0;
 }
 
@@ -189,7 +204,7 @@ def make_maps() -> dict[int, Map]:
     return {
         _IDS: Map(MapKind.HASH, 8, 4, ACCOUNTS, name=b"rv_ids"),
         _ACCOUNTS: Map(MapKind.ARRAY, 4, ACCOUNT_BYTES, ACCOUNTS, flags=_MMAPABLE, name=b"rv_accounts"),
-        _ENTERED: Map(MapKind.ARRAY, 4, 2 * _MARKS, _MAX_THREADS // _MARKS, name=b"rv_entered"),
+        _ENTERED: Map(MapKind.ARRAY, 4, 4 * _MARKS, _MAX_THREADS // _MARKS, name=b"rv_entered"),
         _SINCE: Map(MapKind.PER_CORE_ARRAY, 4, 8, 1, cores=1, name=b"rv_since"),
     }
 

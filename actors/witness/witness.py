@@ -38,7 +38,7 @@ from runvisor.policies.permissions import MiB
 _GUEST: Final = "runvisor.actors.witness.guest"
 _CAPABILITIES: Final = frozenset(("CAP_BPF", "CAP_PERFMON"))
 _MEMORY_BYTES: Final = 96 * MiB
-"""For the maps, mostly: some 20 MiB, and the verifier."""
+"""For the maps, mostly: some 30 MiB, and the verifier."""
 _COMPILE_S: Final = 30.0
 _ATTACH_S: Final = 20.0
 _CLIENT_S: Final = 5.0

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from runvisor.policies.errors import ProtocolError
 from runvisor.policies.result import Isolation, Result, Usage
-from runvisor.policies.witness import CALLS, DENIED, REFUSED, TOTALS, WORDS, Attempt, KernelUsage, read_words
+from runvisor.policies.witness import CALLS, DENIED, REFUSED, TABLES_AT, WORDS, Attempt, KernelUsage, read_words
 
 _TABLES = 1 + len(REFUSED) + len(DENIED)
 
@@ -24,7 +24,7 @@ _TABLES = 1 + len(REFUSED) + len(DENIED)
 def test_each_counter_is_told_once_under_its_name(counts: dict[tuple[int, int], int]) -> None:
     words = np.zeros(WORDS, np.uint64)
     for (table, row), count in counts.items():
-        words[len(TOTALS) + table * CALLS + row] = count
+        words[TABLES_AT + table * CALLS + row] = count
     usage = read_words(words, {number: f"name{number}" for number in range(CALLS - 1)})
     errors = (*REFUSED, *DENIED)
 
@@ -44,13 +44,13 @@ def test_each_counter_is_told_once_under_its_name(counts: dict[tuple[int, int], 
 
 def test_a_number_without_a_name_stands_for_itself() -> None:
     words = np.zeros(WORDS, np.uint64)
-    words[len(TOTALS) + 336] = 2
+    words[TABLES_AT + 336] = 2
     assert read_words(words, {}).calls == (("call 336", 2),)
 
 
 def test_the_difference_of_two_readings_holds_when_a_counter_wrapped() -> None:
     before, after = np.zeros(WORDS, np.uint64), np.zeros(WORDS, np.uint64)
-    before[0], after[0] = np.uint64(2**64 - 1), 4
+    before[1], after[1] = np.uint64(2**64 - 1), 4
     assert read_words(after - before, {}).read_bytes == 5
 
 
