@@ -50,13 +50,7 @@ class Task:
     """Which set of loaded packages it wants, by the operator's name for it; empty is the default."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.code, str | bytes):
-            raise InvalidTask(f"code is of type {type(self.code).__name__}", "code", "pass str or bytes")
-        if not self.code.strip():
-            raise InvalidTask("the code is empty", "code")
-        most = MAX_COMPONENT_BYTES if self.language == "component" else MAX_CODE_BYTES
-        if _size(self.code) > most:
-            raise InvalidTask(f"the code is larger than {most} bytes", "code", "pass data as inputs")
+        check_code(self.code, self.language)
         _check_files(self.files)
         if self.files and self.language not in _WITH_FILES:
             raise InvalidTask(f"{self.language} has no way to read files", "files", "pass the data as inputs")
@@ -131,6 +125,21 @@ class Task:
             )
         except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
             raise ProtocolError(f"not a task: {type(error).__name__}: {error}") from None
+
+
+def check_code(code: object, language: str) -> None:
+    """Refuse what is no code of a task, or of a cell.
+
+    Raises:
+        InvalidTask: It is of another type, empty, too large, or no valid Unicode.
+    """
+    if not isinstance(code, str | bytes):
+        raise InvalidTask(f"code is of type {type(code).__name__}", "code", "pass str or bytes")
+    if not code.strip():
+        raise InvalidTask("the code is empty", "code")
+    most = MAX_COMPONENT_BYTES if language == "component" else MAX_CODE_BYTES
+    if _size(code) > most:
+        raise InvalidTask(f"the code is larger than {most} bytes", "code", "pass data as inputs")
 
 
 def _size(code: str | bytes) -> int:

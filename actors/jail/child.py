@@ -85,7 +85,7 @@ class Child:
         stdout_fd: Read end of its stdout, non-blocking.
         stderr_fd: Read end of its stderr, non-blocking.
         pidfd: Readable when it has exited.
-        poll: Waits for any of these four; made here, ahead, and not when an answer waits for it.
+        poll: Waits for any of these four, the channel first; made here, ahead, and not when an answer waits for it.
         layers: What is in force around it, as it found when it was sealed.
         folders: Descriptors of the folders behind its /in, /out and each staged place.
         listeners: Its listening sockets, for the broker of its network to take.

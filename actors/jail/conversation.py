@@ -95,20 +95,26 @@ class Conversation:
         self.poll = child.poll
         self.channel = child.channel.fileno()
         self.interrupted = -1
+        self._was_rung = False
         self.is_sending = False
         """The poll waits for room in the channel too."""
 
-    def hear(self) -> int:
-        """Return an eventfd of which the poll hears, for a thread that calls a cell off."""
+    def hear(self) -> None:
+        """Let the poll hear of `ring`, and forget what was rung for an earlier cell."""
         if self.interrupted < 0:
             self.interrupted = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             self.poll.register(self.interrupted, select.POLLIN)
             # The child's: it outlives every exchange, and is closed where all that is the child's is.
             self.child.own(self.interrupted)
-        else:
+        elif self._was_rung:
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self.interrupted)
-        return self.interrupted
+            self._was_rung = False
+
+    def ring(self) -> None:
+        """Wake the poll, from another thread."""
+        self._was_rung = True
+        os.eventfd_write(self.interrupted, 1)
 
     def exchange(
         self, kind: Kind, message: Mapping[str, Any], bounds: Bounds, watch: Watch, shared: Sequence[int] = ()
@@ -179,8 +185,8 @@ class _Exchange:
         """Return what another thread is to do when the exchange is called off."""
         if self._kind != "cell":
             return self._child.kill
-        interrupted = self._of.hear()
-        return lambda: os.eventfd_write(interrupted, 1)
+        self._of.hear()
+        return self._of.ring
 
     def send(self, message: Mapping[str, Any], shared: Sequence[int]) -> End | None:
         """Begin to send; what does not fit into the socket goes as the child reads."""
@@ -206,10 +212,14 @@ class _Exchange:
                 if now >= self._interrupt_at:
                     self._interrupt(now)
                 until = min(deadline, self._interrupt_at)
-            for fd, happened in self._of.poll.poll((until - now) * 1000 + 1):
+            events = self._of.poll.poll((until - now) * 1000 + 1)
+            for fd, happened in events:
                 end = self._on_event(fd, happened)
                 if end is not None:
-                    return self._drain() or end
+                    # The poll looks at the channel first: when the one frame of a cell's answer had begun
+                    # to come, what had been printed before it lay in the pipes.
+                    is_silent = self._kind == "cell" and end == "reply" and len(events) == 1 and fd == self._of.channel
+                    return end if is_silent else self._drain() or end
 
     def _on_event(self, fd: int, happened: int) -> End | None:
         if fd == self._of.channel:

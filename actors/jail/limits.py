@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
 _ALWAYS: Final = {
@@ -82,7 +80,7 @@ def mapped_bytes() -> int:
 def apply_address_space_limit(limit_bytes: int) -> None:
     """Let allocations fail in the guest, as MemoryError, before the cgroup kills it.
 
-    A little more can be had by `address_slack`, for saying so.
+    A little more can be had by `AddressReserve`, for saying so.
 
     Args:
         limit_bytes: What may be mapped, counting what is mapped already.
@@ -92,12 +90,28 @@ def apply_address_space_limit(limit_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (min(limit_bytes, hard), hard))
 
 
-@contextmanager
-def address_slack() -> Iterator[None]:
-    """Lift the address space limit to its hard one: the answer of a task that has filled it needs room too."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+class AddressReserve:
+    """The part of the bound on address space that is kept for the answer.
+
+    The answer of a task that has filled its memory needs room too.
+    """
+
+    def __init__(self) -> None:
+        self._kept: int | None = None
+
+    def use(self) -> None:
+        """Allow all that the host allows, until `keep`; may be called again meanwhile."""
+        if self._kept is None:
+            self._kept, hard = resource.getrlimit(resource.RLIMIT_AS)
+            resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+
+    def keep(self) -> None:
+        """Put the bound back as `use` found it."""
+        if self._kept is not None:
+            _, hard = resource.getrlimit(resource.RLIMIT_AS)
+            resource.setrlimit(resource.RLIMIT_AS, (self._kept, hard))
+            self._kept = None
+
+
+ADDRESS_RESERVE: Final = AddressReserve()
+"""The one of this process."""

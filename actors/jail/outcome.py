@@ -14,7 +14,6 @@ from runvisor.actors.runtime import called_off
 from runvisor.policies import errors
 from runvisor.policies.permissions import MiB
 from runvisor.policies.result import Artifact, Isolation, Result, Usage
-from runvisor.policies.task import Task
 from runvisor.policies.trust import Grant
 from runvisor.policies.values import unpack
 
@@ -74,24 +73,28 @@ NOTHING_RAN: Final = Around((), (), "none")
 
 def to_result(
     transcript: Transcript,
-    task: Task,
     grant: Grant,
     *,
+    language: str,
+    code_bytes: int,
     runtime: str,
     variant: str,
     queue_s: float,
     around: Around,
+    cpu_before_s: float = 0.0,
 ) -> Result:
     """Read a transcript as the result of a task; every byte of it is checked.
 
     Args:
         transcript: What happened.
-        task: What was asked.
         grant: Under which bounds.
+        language: The task's language.
+        code_bytes: How much code it was.
         runtime: The runtime's name.
         variant: The variant's name.
         queue_s: How long the task waited for its instance.
         around: What was in force.
+        cpu_before_s: How much of the CPU time in the transcript is of earlier tasks.
     """
     value, error = _value_or_error(transcript, grant, around)
     stdout = transcript.stdout.decode(errors="replace")
@@ -114,14 +117,14 @@ def to_result(
         usage=Usage(
             wall_s=transcript.wall_s,
             queue_s=queue_s,
-            cpu_s=transcript.usage.cpu_s,
+            cpu_s=max(0.0, transcript.usage.cpu_s - cpu_before_s),
             peak_memory_bytes=transcript.usage.peak_memory_bytes,
-            bytes_in=len(task.code),
+            bytes_in=code_bytes,
             bytes_out=len(transcript.stdout) + len(transcript.stderr),
         ),
         runtime=runtime,
         variant=variant,
-        language=task.language,
+        language=language,
     )
 
 

@@ -92,8 +92,9 @@ class JailedRuntime:
                 counting.finish(killed=transcript.end != "reply")
             result = to_result(
                 transcript,
-                task,
                 grant,
+                language=task.language,
+                code_bytes=len(task.code),
                 runtime=self.name,
                 variant=variant,
                 queue_s=queue_s,

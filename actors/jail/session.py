@@ -16,7 +16,7 @@ from runvisor.actors.witness.counting import Counting
 from runvisor.policies.errors import RunvisorError, SpawnFailed
 from runvisor.policies.permissions import MiB, Permissions
 from runvisor.policies.result import Result
-from runvisor.policies.task import Task
+from runvisor.policies.task import Task, check_code
 from runvisor.policies.trust import Grant
 from runvisor.policies.values import Packed, pack
 
@@ -90,9 +90,10 @@ class JailedSession:
         child = custody.child
         self._counting = counting
         self._around = Around.of(child, networked=custody.networked)
-        self._task = task
+        self._language = task.language
         self._grant = replace(grant, permissions=replace(permissions, cpu_s=permissions.cpu_s or LIFETIME_S))
-        self._names = {"runtime": runtime, "variant": variant}
+        self._runtime = runtime
+        self._variant = variant
         self._child = child
         self._give_back: Callable[[], None] | None = give_back
         self._conversation = Conversation(child, REPLY_BYTES)
@@ -123,13 +124,13 @@ class JailedSession:
 
     def run(self, cell: Cell, watch: Watch) -> Result:
         """See `OpenSession.run`."""
-        task = replace(self._task, code=cell.code, label=cell.label)
+        check_code(cell.code, self._language)
         grant = self._grant
         if cell.timeout_s is not None and cell.timeout_s < grant.permissions.timeout_s:
             grant = replace(grant, permissions=replace(grant.permissions, timeout_s=cell.timeout_s))
         message: dict[str, Any] = {
             "op": "cell",
-            "code": task.source,
+            "code": cell.code,
             "inputs": cell.inputs.data,
             "label": cell.label,
         }
@@ -139,10 +140,18 @@ class JailedSession:
         watch.counted(self._counting.now)
         transcript = self._conversation.exchange("cell", message, bounds, watch, shared)
         self._counting.finish(killed=transcript.end != "reply")
-        result = to_result(transcript, task, grant, queue_s=0.0, around=self._around, **self._names)
-        total_s, before_s = transcript.usage.cpu_s, self._cpu_s
-        self._cpu_s = total_s
-        result = replace(result, usage=replace(result.usage, cpu_s=max(0.0, total_s - before_s)))
+        result = to_result(
+            transcript,
+            grant,
+            language=self._language,
+            code_bytes=len(cell.code),
+            runtime=self._runtime,
+            variant=self._variant,
+            queue_s=0.0,
+            around=self._around,
+            cpu_before_s=self._cpu_s,
+        )
+        self._cpu_s = transcript.usage.cpu_s
         result = self._counting.told(result)
         if transcript.end == "reply" or result.error is None:
             return result

@@ -105,6 +105,7 @@ def _rehearse() -> None:
     with ours, theirs:
         ours.send(_REHEARSAL)
         _serve(theirs, Prepared(Interpreter(_profiles), 0))
+        limits.ADDRESS_RESERVE.keep()
         ours.receive()
         ours.receive()
     sys.modules.pop("__main__", None)
@@ -137,6 +138,6 @@ def _serve(channel: FrameSocket, prepared: Prepared) -> None:
         session.serve(channel, interpreter)
         return
     reply = interpreter.run_task(first["code"], first["label"], first["inputs"], buffers)
-    with limits.address_slack():
-        streams.flush()
-        channel.send(reply)
+    limits.ADDRESS_RESERVE.use()
+    streams.flush()
+    channel.send(reply)

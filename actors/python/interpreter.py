@@ -61,8 +61,8 @@ class Interpreter:
                 outcome = source.run(program, self._namespace, unpack(inputs, buffers=buffers), self._coroutines)
             finally:
                 self._coroutines.close()
-            with limits.address_slack():
-                return self._leave(outcome.value) if outcome.is_last_expression else self._leave_plain(outcome.value)
+            limits.ADDRESS_RESERVE.use()
+            return self._leave(outcome.value) if outcome.is_last_expression else self._leave_plain(outcome.value)
 
         return self._answer(filename, run)
 
@@ -81,8 +81,8 @@ class Interpreter:
             program = source.parse(code, filename, self._compile)
             value = source.run_cell(program, self._namespace, unpack(inputs, buffers=buffers), self._coroutines)
             self._remember(value)
-            with limits.address_slack():
-                return self._leave(value, always=True)
+            limits.ADDRESS_RESERVE.use()
+            return self._leave(value, always=True)
 
         return self._answer(filename, run, is_cell=True)
 

@@ -6,6 +6,7 @@ and does nothing between cells.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import signal
 from types import FrameType
 from typing import Any
@@ -15,6 +16,8 @@ from runvisor.actors.jail import limits
 from runvisor.actors.python import shared, streams
 from runvisor.actors.python.interpreter import Interpreter, Reply
 
+_set_handler = _signal.signal
+"""What `signal.signal` wraps in conversions that cost more than all else here; and no cell can replace it."""
 _running: Interpreter | None = None
 """What an interrupt goes to: set only while a cell runs."""
 
@@ -33,14 +36,15 @@ def serve(channel: FrameSocket, interpreter: Interpreter) -> None:
             return
         number += 1
         reply = _run(interpreter, number, cell, shared.mapped(cell.get("shared"), fds))
-        with limits.address_slack():
-            channel.send(reply)
+        limits.ADDRESS_RESERVE.use()
+        channel.send(reply)
+        limits.ADDRESS_RESERVE.keep()
 
 
 def _run(interpreter: Interpreter, number: int, cell: dict[str, Any], buffers: list[memoryview]) -> Reply:
     global _running
     try:
-        signal.signal(signal.SIGINT, _on_interrupt)  # the cell before may have put its own there
+        _set_handler(signal.SIGINT, _on_interrupt)  # the cell before may have put its own there
         _running = interpreter
         reply = interpreter.run_cell(number, cell["code"], cell["inputs"], buffers)
         streams.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import linecache
+import re
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from runvisor.policies.errors import GuestSyntaxError
 
 _FLAGS: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 _MAGIC: Final = ("%", "!", "?")
+_AT_MARGIN: Final = re.compile(r"[\w\"'(\[{+~-]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ def parse(code: str, filename: str, compile_body: Compiler = compile_plainly) ->
         40
     """
     linecache.cache[filename] = (len(code), None, code.splitlines(keepends=True), filename)
+    if compile_body is compile_plainly and (program := _parse_halves(code, filename)) is not None:
+        return program
     try:
         # Without dont_inherit, the source would get this module's own __future__ imports.
         tree: Any = compile(code, filename, "exec", _FLAGS | ast.PyCF_ONLY_AST, dont_inherit=True)
@@ -78,6 +82,26 @@ def parse(code: str, filename: str, compile_body: Compiler = compile_plainly) ->
         raise _syntax_error(error, code) from None
     except (ValueError, RecursionError, OverflowError) as error:
         raise GuestSyntaxError(f"the source cannot be compiled: {error}", "1:1") from None
+
+
+def _parse_halves(code: str, filename: str) -> Program | None:
+    """Compile the last line and what stands before it, each by itself; None if that might mean something else.
+
+    It takes half as long as a tree. A line that begins at the margin goes on with
+    nothing when what stands before it is whole; most source ends with such a line.
+    """
+    if "main" in code or "__future__" in code or "\r" in code:
+        return None
+    before, newline, last = code.rstrip(" \n").rpartition("\n")
+    if not _AT_MARGIN.match(last):
+        return None
+    padding = "\n" * (before.count("\n") + len(newline))  # for the numbers of lines in tracebacks
+    try:
+        value = compile(padding + last, filename, "eval", _FLAGS, dont_inherit=True)
+        body = compile(before, filename, "exec", _FLAGS, dont_inherit=True) if before else None
+    except (SyntaxError, ValueError, RecursionError, OverflowError, MemoryError):  # said of the whole, where it is so
+        return None
+    return Program(body, value, calls_main=False)
 
 
 def _future_flags(tree: ast.Module) -> int:

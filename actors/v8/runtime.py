@@ -108,7 +108,16 @@ def _told(result: Result, compiled: Compiled) -> Result:
 def _refused(error: GuestError | LimitExceeded, task: Task, grant: Grant, variant: str, wall_s: float) -> Result:
     """Return the result of a task that never came to run."""
     transcript = Transcript("reply", {}, b"", b"", wall_s, ChildUsage(0.0, None), None)
-    result = to_result(transcript, task, grant, runtime="v8", variant=variant, queue_s=0.0, around=NOTHING_RAN)
+    result = to_result(
+        transcript,
+        grant,
+        language=task.language,
+        code_bytes=len(task.code),
+        runtime="v8",
+        variant=variant,
+        queue_s=0.0,
+        around=NOTHING_RAN,
+    )
     return replace(result, error=error)
 
 
