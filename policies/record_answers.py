@@ -61,7 +61,7 @@ class Answer:
             return
         self._needed += int(np.count_nonzero(chosen)) * self._output.itemsize
         if self._needed <= self._limit:  # beyond it, only the count goes on
-            self._outputs.append(np.frombuffer(outputs, _bytes_of(self._output))[chosen])
+            self._outputs.append(_chosen(np.frombuffer(outputs, self._output), chosen))
 
     def value(self, selected: object, state: object) -> tuple[dict[str, Value], int]:
         """Return the value, and how many bytes of it are arrays that were asked for.
@@ -106,12 +106,17 @@ class Answer:
         if part == "indices":
             return np.flatnonzero(self._mask).astype(np.int64, copy=False)
         if part == "records":
-            records = self._inputs.records
-            return records.view(_bytes_of(records.dtype))[self._mask].view(records.dtype)
+            return _chosen(self._inputs.records, self._mask)
         assert self._output is not None
-        outputs = np.concatenate([np.empty(0, _bytes_of(self._output)), *self._outputs]).view(self._output)
+        parts = [part.view(_bytes_of(self._output)) for part in self._outputs] or [np.empty(0, _bytes_of(self._output))]
+        outputs = (parts[0] if len(parts) == 1 else np.concatenate(parts)).view(self._output)
         # A program may have left in the padding what lay on its stack.
         return without_gaps(outputs) if has_gaps(self._output) else outputs
+
+
+def _chosen(items: np.ndarray[Any, Any], mask: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return the items of a mask, byte by byte: ``items[mask]`` takes fifty times as long for structured ones."""
+    return items.view(_bytes_of(items.dtype)).take(np.flatnonzero(mask)).view(items.dtype)
 
 
 def _bytes_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
