@@ -119,6 +119,16 @@ def test_executors_hold_the_capabilities_of_their_tier_and_no_other(runtime: Ebp
             assert "Uid:\t0" not in status
 
 
+def test_record_programs_are_socket_filters_and_nothing_else(runtime: EbpfRuntime, ask: Ask) -> None:
+    kinds: set[str] = set()
+    for trust, tier in ((Trust.VERIFIED, "bpf+perfmon"), (Trust.UNTRUSTED, "bpf")):
+        ask(GOOD, trust=trust, principal="typed").unwrap()
+        for kept in runtime._tiers[tier]._kept:  # type: ignore[index]
+            for path in Path(f"/proc/{kept.executor.pid}/fdinfo").iterdir() if kept.principal == "typed" else ():
+                kinds.update(line for line in path.read_text().splitlines() if line.startswith("prog_type"))
+    assert kinds == {"prog_type:\t1"}
+
+
 def test_no_executor_serves_two_principals(own: tuple[EbpfRuntime, Ask]) -> None:
     runtime, ask = own
     served: dict[int, set[str]] = {}

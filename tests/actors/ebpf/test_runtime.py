@@ -259,6 +259,15 @@ def test_what_only_the_kernel_cannot_take_is_refused_before_it_starts_and_at_onc
 
 
 @pytest.mark.kernel
+def test_how_long_a_program_may_be_goes_by_trust(ask: Ask) -> None:
+    long = SLOW.replace("2000", "1600")
+    refused = ask(long, trust=Trust.UNTRUSTED, timeout_s=60.0).error
+    assert isinstance(refused, EngineRefused)
+    assert "more than 4096" in refused.what
+    assert ask(long, trust=Trust.VERIFIED, timeout_s=60.0).ok
+
+
+@pytest.mark.kernel
 @pytest.mark.parametrize("body", ["s->total = r[1].value;", "s->total = *(u64 *)r->value;", "s->nothing = 1;"])
 def test_what_is_wrong_anywhere_is_no_matter_of_the_engine(runtime: EbpfRuntime, body: str) -> None:
     started: list[bool] = []
