@@ -59,7 +59,7 @@ def run(lane: EngineLane, message: Message) -> Message:
         if message["memory_bytes"] >= module.minimum_bytes:
             ready = lane.standby.take(name)
         else:
-            lane.standby.close()  # one for this program must not be made, and says so itself
+            lane.standby.close()  # it has more than this program may have; making another says so
         lane.standby.order(name, partial(_make_ahead, lane, module, message))
     if ready is None:
         store, interpreter = lane.store(profile), None
@@ -102,7 +102,7 @@ class Execution:
     Args:
         deadlines: The process's.
         wasi: The process's.
-        store: Fresh, without limits yet.
+        store: Fresh; it gets the request's limits here.
         module: The image.
         message: The request.
         interpreter: In the store, if it was made ahead; None has an instance made.
