@@ -1,8 +1,9 @@
 """What does it cost that the kernel counts: per system call, for those it counts and for all others, and per execution?
 
 Run it with ``python -m benchmarks.witness [rounds]`` as root. Each round times the
-same loop with nothing loaded, and then with the programs attached: in a process
-that is not registered, as all others of the machine are, and in one that is. The
+same loop with nothing loaded; with programs at the same tracepoints that do nothing,
+which is the least that any such counting can cost; and with those that count: in a
+process that is not registered, as all others of the machine are, and in one that is. The
 loop is machine code that calls getppid(2), so that nothing but the kernel is timed,
 in CPU time of its thread, so that what else runs on the machine hardly matters.
 """
@@ -25,6 +26,8 @@ from typing import Final
 from rich.progress import track
 
 from benchmarks.measure import Contender, apart, interleave, report, summarise
+from runvisor.actors.ebpf import bpf
+from runvisor.actors.ebpf.attach import attach_raw_tracepoint
 from runvisor.actors.jail.unified import unified_parent
 from runvisor.actors.python.runtime import PythonRuntime
 from runvisor.actors.runtime import PoolSize, Watch
@@ -36,14 +39,17 @@ from runvisor.policies.task import Task
 from runvisor.policies.trust import Grant, Trust
 
 ROUNDS: Final = 9
-BURST: Final = 40
-CALLS: Final = 10_000
+BURST: Final = 200
+CALLS: Final = 2_000
 BAR_NS: Final = 150.0
 SETTLED_S: Final = 0.5
 _LOOP: Final = bytes.fromhex("53 4889fb b86e000000 0f05 48ffcb 75f4 5b c3")
 """push rbx; mov rbx, rdi; again: mov eax, 110; syscall; dec rbx; jnz again; pop rbx; ret."""
 
+_NOTHING: Final = bytes.fromhex("b700000000000000 9500000000000000")
+"""r0 = 0; exit."""
 OFF = f"{CALLS:,} system calls, nothing loaded"
+EMPTY = f"{CALLS:,} system calls, empty programs"
 UNWATCHED = f"{CALLS:,} system calls, on, process not counted"
 WATCHED = f"{CALLS:,} system calls, on, process counted"
 
@@ -56,11 +62,13 @@ def main() -> None:
 
 
 def _system_calls(rounds: int) -> None:
-    times: dict[str, list[float]] = {OFF: [], UNWATCHED: [], WATCHED: []}
+    times: dict[str, list[float]] = {OFF: [], EMPTY: [], UNWATCHED: [], WATCHED: []}
     starts: list[float] = []
     with _caller() as (elsewhere, _), _caller(own_group=True) as (inside, identity):
         for _ in track(range(rounds), description="measuring"):
             times[OFF] += elsewhere(BURST)
+            with _empty_programs():
+                times[EMPTY] += elsewhere(BURST)
             began = time.perf_counter()
             witness = Witness()
             witness.start()
@@ -74,15 +82,30 @@ def _system_calls(rounds: int) -> None:
             witness.close()
             time.sleep(SETTLED_S)
     rows = summarise(times, OFF)
-    off, unwatched, watched = (statistics.median(times[name]) / CALLS * 1e9 for name in (OFF, UNWATCHED, WATCHED))
+    off, empty, unwatched, watched = (statistics.median(each) / CALLS * 1e9 for each in times.values())
     met = "met" if watched - off <= BAR_NS else "MISSED"
     extra = {
         "a system call, nothing loaded": f"{off:.0f} ns",
+        "more for two tracepoints whose programs do nothing": f"{empty - off:+.0f} ns",
         "more for every process of the machine": f"{unwatched - off:+.0f} ns",
         "more for one that is counted": f"{watched - off:+.0f} ns (bar <= {BAR_NS:g} ns: {met})",
         "to start counting, compiled before": f"{statistics.median(starts[1:] or starts) * 1e3:.0f} ms",
     }
     report("what counting costs a system call", rows, OFF, extra)
+
+
+@contextmanager
+def _empty_programs() -> Iterator[None]:
+    links = []
+    try:
+        for tracepoint in ("sys_enter", "sys_exit"):
+            program = bpf.load_program(_NOTHING, bpf.ProgramType.RAW_TRACEPOINT)
+            links.append(attach_raw_tracepoint(program, tracepoint))
+            os.close(program)
+        yield
+    finally:
+        for link in links:
+            os.close(link)
 
 
 def _executions(rounds: int) -> None:

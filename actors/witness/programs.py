@@ -57,6 +57,7 @@ struct account {
 };
 struct marks { u32 call[MARKS]; };  /* an account in the upper half, a row and 1 in the lower; or 0 */
 
+enum { READ = 1, WRITTEN = 2 };
 #define ADD(counter, amount) __sync_fetch_and_add(&(counter), amount)
 #define BOUND(row) do { asm volatile("" : "+r"(row)); if (row >= CALLS) row = CALLS - 1; } while (0)
 
@@ -133,26 +134,33 @@ int rv_exit(struct bpf_raw_tracepoint_args *context)
         return 0;
     }
     *mark = 0;
-    u32 number = entered >> 16;
-    struct account *account = rv_lookup(rv_map(1, ACCOUNTS), &number);
-    if (!account || account->owner != rv_group())
-        return 0;
     u64 row = (entered & 0xffff) - 1;
+    u32 number = entered >> 16, moves = 0;
     if (answer > 0) {
         switch (row) {
         READ_CASES
-            ADD(account->read_bytes, answer);
+            moves = READ;
             break;
         WRITE_CASES
-            ADD(account->written_bytes, answer);
+            moves = WRITTEN;
             break;
         COPY_CASES
-            ADD(account->read_bytes, answer);
-            ADD(account->written_bytes, answer);
+            moves = READ | WRITTEN;
+            break;
+        default:
+            return 0;
         }
+    } else if (answer != -1 && answer != -13 && answer != -30) {
         return 0;
     }
+    struct account *account = rv_lookup(rv_map(1, ACCOUNTS), &number);
+    if (!account || account->owner != rv_group())
+        return 0;
     BOUND(row);
+    if (moves & READ)
+        ADD(account->read_bytes, answer);
+    if (moves & WRITTEN)
+        ADD(account->written_bytes, answer);
     if (answer == -1)
         ADD(account->denied_eperm[row], 1);
     else if (answer == -13)
