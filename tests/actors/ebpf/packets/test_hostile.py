@@ -94,7 +94,7 @@ def test_an_xdp_program_calls_nothing_that_its_harness_calls(run: PacketAsker, c
         (xdp_of("*(u8 *)data = 1;"), "without having shown that it is so long"),
         (xdp_of("if (data + 10 > data_end) return 0;\n*(u32 *)(data + 8) = 1;"), "without having shown"),
         (xdp_of("return *(u8 *)data_end;"), "a pointer that does not lead into its input"),
-        (filter_of("s->n[load_byte(p, 0)] = 1;"), "beyond its input or the state"),
+        (filter_of("s->n[load_byte(p, 0)] = 1;"), "may write beyond the state"),
         (filter_of("for (u32 i = 0; i < load_word(p, 0); i++) s->n[i & 3]++;"), "a loop"),
     ],
 )
