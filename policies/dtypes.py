@@ -25,7 +25,12 @@ def record_of(dtype: np.dtype[Any]) -> Struct:
         >>> record_of(np.dtype([("flag", "?"), ("price", "<f8"), ("tag", "S3")])).declaration()
         'struct record { u8 flag; u64 price; u8 tag[3]; };\n'
     """
-    return _struct_of(dtype, "record", "inputs['records']", 0)
+    record = _struct_of(dtype, "record", "inputs['records']", 0)
+    tags = [part.name for part in record.parts()]
+    if len(set(tags)) < len(tags):  # such as of the fields a.b and a_b
+        twice = next(tag for tag in tags if tags.count(tag) > 1)
+        raise InvalidTask(f"two fields would both be struct {twice}", "inputs['records']", "rename one")
+    return record
 
 
 def _struct_of(dtype: np.dtype[Any], tag: str, where: str, depth: int) -> Struct:

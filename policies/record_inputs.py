@@ -31,6 +31,8 @@ _GAP: Final = re.compile(r"\|V(\d{1,9})")
 """How ``dtype.descr`` writes padding: an unnamed field of so many bytes."""
 _MOST_FIELDS: Final = 4096
 _MOST_BYTES: Final = 1 << 30
+_MOST_ROW_BYTES: Final = 64 * 1024 * 1024
+"""Of records that come as rows: these few bytes on the wire could stand for any number."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,6 +99,10 @@ def _records(records: object, dtype: object, source: str) -> Records:
 
 def _from_rows(rows: Sequence[object], dtype: np.dtype[Any]) -> Records:
     """Return the array of rows as JSON has them: lists of fields, or plain values."""
+    if len(rows) * dtype.itemsize > _MOST_ROW_BYTES:
+        raise InvalidTask(
+            f"{len(rows)} rows of {dtype.itemsize} bytes are too many", "inputs['records']", "pass a numpy array"
+        )
     made = np.zeros(len(rows), dtype)
     for number, row in enumerate(rows):
         try:
@@ -112,12 +118,14 @@ def _row(row: Any, dtype: np.dtype[Any]) -> Any:
     """Return a row as numpy takes it: a tuple for each structured dtype, and no fraction for an integer."""
     if dtype.names is not None:
         return tuple(_row(field, dtype[name]) for field, name in zip(row, dtype.names, strict=True))
-    base = dtype.base
-    if dtype.subdtype is not None and isinstance(row, list | tuple):
+    if dtype.subdtype is not None:
+        base, (size, *inner) = dtype.subdtype
         items: list[Any] = list(row)
-        return [_row(item, base if base.names is not None else dtype) for item in items]
+        if len(items) != size:
+            raise ValueError(f"{len(items)} elements are not {size}")
+        return [_row(item, np.dtype((base, tuple(inner)))) for item in items]
     number: Any = row
-    return operator.index(number) if base.kind in "iu" else number
+    return operator.index(number) if dtype.kind in "iu" else number
 
 
 @functools.lru_cache(maxsize=64)

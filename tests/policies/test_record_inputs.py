@@ -78,12 +78,18 @@ def test_rows_as_json_has_them_are_of_the_dtype_that_is_given_or_declared() -> N
         (["x"], "<f8", 0),
         ([None], "<u4", 0),
         ([[[1, 2, 3]]], [("xs", "<u4", 2)], 0),
+        ([[5]], [("xs", "<u4", 2)], 0),
     ],
 )
 def test_a_row_that_is_none_is_refused_by_its_number(rows: Any, dtype: Any, number: int) -> None:
     with pytest.raises(InvalidTask) as caught:
         inputs(records=rows, dtype=dtype)
     assert caught.value.where == f"inputs['records'][{number}]"
+
+
+def test_a_few_rows_cannot_stand_for_much_memory() -> None:
+    with pytest.raises(InvalidTask, match="too many"):
+        inputs(records=[[""]] * 65, dtype=[("text", f"S{1 << 20}")])
 
 
 def test_bytes_that_end_within_a_record_say_by_how_much() -> None:

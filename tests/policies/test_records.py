@@ -182,11 +182,48 @@ def test_a_written_record_of_another_padding_is_refused() -> None:
         ([("u8", "<u4")], "name of a C field"),
         ([("a b", "<u4")], "name of a C field"),
         ([("x", "<f16")], "cannot be a C field"),
+        ([("a", [("b", [("c", "u1")])]), ("a_b", [("c", "u2")])], "both be struct record_a_b"),
+        ([("x", [("y", ">u4")])], "big-endian"),
+        ([("x", [("int", "u4")])], "name of a C field"),
     ],
 )
 def test_a_dtype_that_c_does_not_have_is_refused(dtype: Any, says: str) -> None:
     with pytest.raises(InvalidTask, match=says):
         parse_program(ENTRY, np.dtype(dtype))
+
+
+def test_a_written_record_may_hold_structs_and_is_compared_to_the_last_field() -> None:
+    inner = [("x", "u1"), ("y", "<u4")]
+    source = "struct place { u8 x; u32 y; };\nstruct record { u16 id; struct place at[2]; };\n" + ENTRY
+    dtype = np.dtype([("id", "<u2"), ("at", np.dtype(inner, align=True), (2,))], align=True)
+    assert parse_program(source, dtype).is_direct
+    with pytest.raises(
+        InvalidTask, match=r"field 'at\.y' differs: 's32 y' at byte 4 of struct place, <u4 'y'"
+    ) as caught:
+        parse_program(source.replace("u32", "s32"), dtype)
+    assert caught.value.details["numpy"] == {"name": "y", "dtype": "<u4", "offset": 4, "size": 4}
+    with pytest.raises(InvalidTask, match="field 'at' lies elsewhere"):
+        parse_program(source, np.dtype([("id", "<u2"), ("at", inner, (2,))]))
+
+
+@pytest.mark.parametrize(
+    ("declared", "where", "says"),
+    [
+        ("struct state { struct late x; }; struct late { u8 a; };", "1:23", "struct late is not declared before"),
+        ("struct state { struct state x; };", "1:23", "struct state is not declared before"),
+        ("struct bad { int a; }; struct state { struct bad x; };", "1:14", "'int' is not a field type of struct bad"),
+        ("struct self { struct self x; }; struct state { struct self x; };", "1:22", "more than 8 structs"),
+        ("struct a { u8 x; }; struct state { struct a; };", "1:44", "';' is not a field name"),
+        ("struct state { struct { u8 x; } y; };", "1:23", "struct { is not declared"),
+    ],
+)
+def test_a_struct_in_a_struct_is_one_that_was_declared_before(declared: str, where: str, says: str) -> None:
+    error = refusal(f"{declared}\n{ENTRY}")
+    assert (says in error.what, error.where) == (True, where)
+
+
+def test_structs_that_nobody_stores_may_hold_what_they_like() -> None:
+    assert parse_program(f"struct free {{ int *p; float *q; }};\n{ENTRY}".replace("float", "int"), EVENT).state is None
 
 
 # The text
