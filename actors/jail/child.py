@@ -110,6 +110,7 @@ class Child:
         self._exited = threading.Event()
         self._exit: ChildExit | None = None
         self._closed = False
+        self._closing = threading.Lock()
         self._baseline_bytes = 0
         self._baseline_cpu_s = 0.0
         self._memory_limit = (0, False)
@@ -210,10 +211,11 @@ class Child:
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
     def close(self) -> None:
-        """Kill it and give back its descriptors; closing twice is fine."""
-        if self._closed:
-            return
-        self._closed = True
+        """Kill it and give back its descriptors; closing twice is fine, also from two threads."""
+        with self._closing:  # a descriptor that is closed twice may be another's by then
+            if self._closed:
+                return
+            self._closed = True
         self.kill()
         self.channel.close()
         self._slot.close()

@@ -68,6 +68,8 @@ class Zygote:
         self._children: dict[int, Child] = {}
         self._spawned: dict[int, tuple[threading.Event, list[Child]]] = {}
         self._pending: dict[int, tuple[int, str]] = {}
+        self._unwanted: set[int] = set()
+        """Children that came when nobody waited for them any longer."""
         self.layers: frozenset[str] = frozenset()
         self._alive = False
 
@@ -167,7 +169,8 @@ class Zygote:
                 )
             except OSError:
                 self._alive = False
-        done[0].wait(READY_TIMEOUT_S)
+        if not done[0].wait(READY_TIMEOUT_S) and self._spawned.pop(number, None) is None:
+            done[0].wait()  # it came just now
         if not done[1]:
             said = self._process.last_words() if self._process is not None else ""
             raise SpawnFailed(f"the {self.spec.name} zygote did not answer", "jail", said)
@@ -234,13 +237,21 @@ class Zygote:
                     bound = ProcessLimit(pid) if self._group is None else self._group.slot(str(number))
                     child = Child(number, pid, uid, fds, bound, scratch)
                     self._children[number] = child
-                    event, box = self._spawned.pop(number)
+                    waiting = self._spawned.pop(number, None)
+                    if waiting is None:
+                        self._unwanted.add(number)
+                        child.kill()
+                        continue
+                    event, box = waiting
                     box.append(child)
                     event.set()
                 elif message["op"] == "exited":
                     gone = self._children.pop(number, None)
                     if gone is not None:
                         gone.note_exit(message)
+                        if number in self._unwanted:
+                            self._unwanted.remove(number)
+                            gone.close()
         except (OSError, ProtocolError, SpawnFailed, KeyError, ValueError):
             pass
         finally:

@@ -32,6 +32,7 @@ from runvisor.actors.jail.inmate import Admission, Descriptors, become_inmate
 from runvisor.actors.jail.namespaces import enter_user_namespace
 from runvisor.actors.jail.seccomp import Filter
 from runvisor.actors.jail.spec import MEMORY_CGROUP, USER_NAMESPACE, JailSpec
+from runvisor.policies.errors import ProtocolError
 
 _MAX_BOUND: Final = 64
 _REMOVE_TIMEOUT_S: Final = 5.0
@@ -140,7 +141,10 @@ class _ZygoteProcess:
                     if fd != self._control.fileno():
                         self._reap(fd)
                         continue
-                    message, fds = self._control.receive_with_fds(_MAX_BOUND)
+                    try:
+                        message, fds = self._control.receive_with_fds(_MAX_BOUND)
+                    except (OSError, ProtocolError):  # the host was killed with words of ours unread, or amid its own
+                        return
                     if message is None:
                         return
                     self._spawn(message, fds)

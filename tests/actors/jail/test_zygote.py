@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +25,7 @@ from runvisor.actors.jail.standing import find_standing, layers_for
 from runvisor.actors.jail.zygote import Zygote
 from runvisor.policies.errors import SpawnFailed
 from runvisor.policies.permissions import MiB
+from tests.stopping import stop
 
 
 def layers_here() -> frozenset[str]:
@@ -305,6 +308,47 @@ def test_children_die_with_a_killed_zygote(zygote: Zygote) -> None:
         doomed.spawn(memory_bytes=64 * MiB)
 
 
+@needs("own uid")  # else the process with this id is not the one that forks
+def test_a_child_that_comes_when_nobody_waits_any_longer_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a zygote may be late; what it makes then must not stay for ever."""
+    late = Zygote(PRISONER)
+    late.start()
+    try:
+        stop(late.pid)
+        monkeypatch.setattr("runvisor.actors.jail.zygote.READY_TIMEOUT_S", 0.1)
+        with pytest.raises(SpawnFailed, match="did not answer"):
+            late.spawn(memory_bytes=64 * MiB)
+        monkeypatch.undo()
+        os.kill(late.pid, signal.SIGCONT)
+        after = late.spawn(memory_bytes=64 * MiB)
+        deadline = time.monotonic() + 20
+        while list(late._children.values()) != [after]:
+            assert time.monotonic() < deadline, f"{late._children} live, {late._unwanted} are unwanted"
+            time.sleep(0.005)
+        after.close()
+    finally:
+        late.close()
+
+
+def test_closing_a_child_from_several_threads_closes_nothing_twice(zygote: Zygote) -> None:
+    for _ in range(5):
+        child = zygote.spawn(memory_bytes=64 * MiB)
+        closed: list[int] = []
+        child.at_close(lambda seen=closed: seen.append(1))  # type: ignore[misc]
+        together = threading.Barrier(8)
+
+        def close(child: Child = child, together: threading.Barrier = together) -> None:
+            together.wait()
+            child.close()
+
+        threads = [threading.Thread(target=close) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert closed == [1]
+
+
 def test_a_guest_module_that_does_not_import_is_a_clear_error() -> None:
     zygote = Zygote(JailSpec("broken", "no.such.module"))
     with pytest.raises(SpawnFailed, match="No module named"):
@@ -313,7 +357,8 @@ def test_a_guest_module_that_does_not_import_is_a_clear_error() -> None:
 
 
 @needs("memory cgroup")
-def test_a_killed_host_leaves_no_process_and_no_cgroup(tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_unread", [False, True], ids=["", "with words of its zygote unread"])
+def test_a_killed_host_leaves_no_process_and_no_cgroup(has_unread: bool) -> None:
     parents = [find_hierarchy().parent, *filter(None, [find_v1_parent("pids"), find_v1_parent("cpu")])]
     program = (
         "import signal; from runvisor.actors.jail.zygote import Zygote\n"
@@ -323,7 +368,16 @@ def test_a_killed_host_leaves_no_process_and_no_cgroup(tmp_path: Path) -> None:
     )
     host = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert host.stdout is not None
-    pidfds = [os.pidfd_open(int(pid)) for pid in host.stdout.readline().split()]
+    child, zygote = (int(pid) for pid in host.stdout.readline().split())
+    pidfds = [os.pidfd_open(pid) for pid in (child, zygote)]
+    if has_unread:
+        stop(host.pid)
+        os.kill(child, signal.SIGKILL)
+        slots = [slot for parent in parents for slot in parent.glob(f"runvisor-{host.pid}-*/0")]
+        deadline = time.monotonic() + 20
+        while any(slot.exists() for slot in slots):  # they go when the zygote has said that the child went
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
     host.kill()
     host.wait()
     for pidfd in pidfds:
