@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -109,6 +110,7 @@ class Compiler:
             WorkerCrashed: The child died before it read the text.
             PoolExhausted: No child came free in time.
         """
+        deadline = time.monotonic() + timeout_s
         main = main_text(program, loop, BODY_PATH)
         code = self.instructions(main, program.body, timeout_s, on_started)[FUNCTION]
         maps = 3 if program.collects else 2
@@ -116,7 +118,8 @@ class Compiler:
             cost = scan(code, loop, max_instructions=max_instructions, maps=maps)
         except (GuestSyntaxError, CapabilityDenied) as error:
             found = _INSTRUCTION.fullmatch(error.where)
-            place = self.lines(program, loop, code, timeout_s).nearest(int(found[1])) if found else None
+            left_s = deadline - time.monotonic()
+            place = self.lines(program, loop, code, left_s).nearest(int(found[1])) if found and left_s > 0 else None
             if place is None:
                 raise
             raise type(error)(error.what, place, error.remedy, error.details) from None
