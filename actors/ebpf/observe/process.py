@@ -171,9 +171,9 @@ class ObservingProcess:
     def _read(self) -> None:
         try:
             data = self._child.channel.receive_some(_READ_BYTES)
+            self._heard += self._frames.feed(data)  # also of nothing: it then says what was wrong before
             if not data:
                 raise self._gone()
-            self._heard += self._frames.feed(data)
         except BlockingIOError:
             return
         except ProtocolError as error:

@@ -27,6 +27,7 @@ from runvisor.policies.observations import ObservationRequest, ObservedTable
 CORES = 2
 KEY, VALUE = bytes(SYSCALLS.key_bytes), bytes(SYSCALLS.value.size * CORES)
 DONE = {"op": "done", "ended": "time", "lost": 0}
+MANY = SYSCALLS.entries + 1
 BEGUN: tuple[Message, ...] = ({"op": "attached"}, {"op": "following"}, {"op": "following"})
 ENTRY = {"op": "entries", "keys": KEY, "values": VALUE}
 
@@ -76,24 +77,28 @@ def run(process: ObservingProcess) -> ObservedTable:
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("words", "says"),
     [
-        ({"op": "entries", "keys": KEY[1:], "values": VALUE},),
-        ({"op": "entries", "keys": KEY, "values": VALUE + b"x"},),
-        ({"op": "entries", "keys": KEY * 2, "values": VALUE},),
-        ({"op": "entries", "keys": "text", "values": VALUE},),
-        ({"op": "entries"},),
-        ({"op": "entries", "keys": KEY * (SYSCALLS.entries + 1), "values": VALUE * (SYSCALLS.entries + 1)},),
-        tuple([ENTRY] * (SYSCALLS.entries + 1)),
-        ({"op": "who knows"},),
-        ({},),
-        ({"op": "entries", "keys": b"\0" * (5 << 20), "values": b""},),
-        ({"op": "entries", "keys": [[]] * 5000, "values": b""},),
-        (ENTRY,),
+        (({"op": "entries", "keys": KEY[1:], "values": VALUE},), "another size"),
+        (({"op": "entries", "keys": KEY, "values": VALUE + b"x"},), "another size"),
+        (({"op": "entries", "keys": KEY * 2, "values": VALUE},), "another size"),
+        (({"op": "entries", "keys": "text", "values": VALUE},), "answered with entries"),
+        (({"op": "entries"},), "answered with entries"),
+        (({"op": "entries", "keys": KEY * MANY, "values": VALUE * MANY},), "more entries"),
+        ((ENTRY,) * MANY, "more entries"),
+        (({"op": "who knows"},), "who knows"),
+        (({},), "None"),
+        (({"op": "entries", "keys": b"\0" * (5 << 20), "values": b""},), "a frame of"),
+        (({"op": "entries", "keys": [[]] * 5000, "values": b""},), "report"),
     ],
 )
-def test_a_table_that_cannot_be_is_an_error_and_not_a_table(words: tuple[Message, ...]) -> None:
-    with liar(*BEGUN, *words) as process, pytest.raises(WorkerCrashed):
+def test_a_table_that_cannot_be_is_an_error_and_not_a_table(words: tuple[Message, ...], says: str) -> None:
+    with liar(*BEGUN, *words, DONE) as process, pytest.raises(WorkerCrashed, match=says):
+        run(process)
+
+
+def test_a_table_without_an_end_is_none() -> None:
+    with liar(*BEGUN, ENTRY) as process, pytest.raises(WorkerCrashed, match="died"):
         run(process)
 
 
