@@ -26,6 +26,7 @@ MANY = {"records": np.zeros(4000, [("n", "<u8")]), "return": "outputs"}
 WIDE = """struct output { u64 wide[64]; };
 int on_record(struct record *r, struct state *s, struct output *o) { return 1; }
 """
+KEEP = "int on_packet(struct packet *p, struct state *s) { return 1; }\n"
 HOG_WAT = """
 (module (memory (export "memory") 1)
   (func (export "main") (result i32)
@@ -58,6 +59,7 @@ WASM_RECORD = Place("wasm", "record", "c-record", RECORDS)
 WASM_OUTPUTS = WASM_RECORD._replace(inputs=MANY)
 EBPF = Place("ebpf", "record", "c-record", RECORDS, Trust.VERIFIED)
 EBPF_OUTPUTS = EBPF._replace(inputs=MANY)
+PACKETS = Place("ebpf", "packet", "c-packet", {"packets": [bytes(60)]}, Trust.VERIFIED)
 
 TABLE: list[tuple[str, Place, str, tuple[type[errors.RunvisorError], ...]]] = [
     ("syntax error", PYTHON, "def f(:", (errors.GuestSyntaxError,)),
@@ -66,6 +68,8 @@ TABLE: list[tuple[str, Place, str, tuple[type[errors.RunvisorError], ...]]] = [
     ("syntax error", C, "int main(void) { return 0 }", (errors.GuestSyntaxError,)),
     ("syntax error", WASM_RECORD, COUNT.replace("return 1;", "return 1"), (errors.GuestSyntaxError,)),
     ("syntax error", EBPF, COUNT.replace("return 1;", "return 1"), (errors.GuestSyntaxError,)),
+    ("syntax error", PACKETS, KEEP.replace("1;", "1"), (errors.GuestSyntaxError,)),
+    ("infinite loop", PACKETS, KEEP.replace("{", "{ while (load_byte(p, 0) == 0);"), (errors.GuestSyntaxError,)),
     ("infinite loop", PYTHON, "while True: pass", (errors.TimeLimitExceeded,)),
     ("infinite loop", V8, "while (true) {}", (errors.TimeLimitExceeded,)),
     ("infinite loop", WAT, FOREVER_WAT, (errors.TimeLimitExceeded,)),
@@ -99,6 +103,7 @@ GOOD: dict[tuple[str, str], str] = {
     ("wasm", "c"): "int main(void) { return 0; }",
     ("wasm", "c-record"): COUNT,
     ("ebpf", "c-record"): COUNT,
+    ("ebpf", "c-packet"): KEEP,
 }
 
 
@@ -128,7 +133,7 @@ def test_bad_input_gives_its_error_and_the_next_task_answers(
         pytest.skip(registry.probe(place.runtime).detail)
     good = GOOD[place.runtime, place.language]
     where = (place.language, place.variant, place.inputs)
-    fine = (place.language, place.variant, RECORDS if place.inputs else None)
+    fine = (place.language, place.variant, RECORDS if place.language == "c-record" else place.inputs)
     execute(runtime, good, *fine, trust=place.trust, timeout_s=30.0)  # whatever is made on first use, is made
     began = time.monotonic()
     result = execute(runtime, code, *where, trust=place.trust, timeout_s=2.0, memory_bytes=96 << 20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -110,32 +111,50 @@ class Compiler:
             WorkerCrashed: The child died before it read the text.
             PoolExhausted: No child came free in time.
         """
-        deadline = time.monotonic() + timeout_s
         main = main_text(program, loop, BODY_PATH)
-        code = self.instructions(main, program.body, timeout_s, on_started)[FUNCTION]
         maps = 3 if program.collects else 2
-        try:
-            cost = scan(code, loop, max_instructions=max_instructions, maps=maps)
-        except (GuestSyntaxError, CapabilityDenied) as error:
-            found = _INSTRUCTION.fullmatch(error.where)
-            left_s = deadline - time.monotonic()
-            place = self.lines(program, loop, code, left_s).nearest(int(found[1])) if found and left_s > 0 else None
-            if place is None:
-                raise
-            raise type(error)(error.what, place, error.remedy, error.details) from None
+        check = functools.partial(scan, loop=loop, max_instructions=max_instructions, maps=maps)
+        code, cost = self.checked(main, program.body, check, timeout_s, on_started)
         layout = program.record.size, program.state_bytes, program.output_bytes, program.collects
         return Artifact(code, cost, *layout)
 
-    def lines(self, program: RecordProgram, loop: Loop, code: bytes, timeout_s: float) -> LineTable:
-        """Compile a program once more, to say where something is wrong; without an answer the table is empty.
+    def checked(
+        self, main: str, body: str, check: Callable[[bytes], int], timeout_s: float, on_started: Callable[[], None]
+    ) -> tuple[bytes, int]:
+        """Compile the one program of a text and scan it; what the scan refuses is said with the author's line.
 
         Args:
-            program: As it was given to `compile`.
-            loop: As it was given to `compile`.
+            main: See `instructions`.
+            body: See `instructions`.
+            check: Scans the instructions, and returns their cost.
+            timeout_s: The child is killed then.
+            on_started: See `instructions`.
+
+        Raises:
+            RunvisorError: See `compile`.
+        """
+        deadline = time.monotonic() + timeout_s
+        code = self.instructions(main, body, timeout_s, on_started)[FUNCTION]
+        try:
+            return code, check(code)
+        except (GuestSyntaxError, CapabilityDenied) as error:
+            found = _INSTRUCTION.fullmatch(error.where)
+            left_s = deadline - time.monotonic()
+            place = self.lines(main, body, code, left_s).nearest(int(found[1])) if found and left_s > 0 else None
+            if place is None:
+                raise
+            raise type(error)(error.what, place, error.remedy, error.details) from None
+
+    def lines(self, main: str, body: str, code: bytes, timeout_s: float) -> LineTable:
+        """Compile a text once more, to say where something is wrong; without an answer the table is empty.
+
+        Args:
+            main: As it was given to `instructions`.
+            body: As it was given to `instructions`.
             code: The instructions that are asked about.
             timeout_s: How long the caller can wait; some seconds at most are taken.
         """
-        task = {"main": main_text(program, loop, BODY_PATH), "body": program.body, "functions": [], "wants_lines": True}
+        task = {"main": main, "body": body, "functions": [], "wants_lines": True}
         bounds = Bounds(min(timeout_s, _LINES_S), _MESSAGE_BYTES, _REPLY_BYTES)
         try:
             with self._children.lend() as child:

@@ -6,20 +6,23 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Final, Literal
+from typing import Final
 
 from runvisor.actors.artifacts import shared_artifacts
 from runvisor.actors.channel.frames import Message
 from runvisor.actors.ebpf import btf
-from runvisor.actors.ebpf.compiler import Compiler
+from runvisor.actors.ebpf.compiler import BODY_PATH, Compiler
 from runvisor.actors.ebpf.diagnostics import TOO_MANY_PATHS, verifier_error
 from runvisor.actors.ebpf.executors import Executors
+from runvisor.actors.ebpf.harness import main_text
 from runvisor.actors.ebpf.line_table import LineTable
 from runvisor.actors.ebpf.observe.observers import Observers
 from runvisor.actors.ebpf.packets.execution import VARIANT as PACKETS
 from runvisor.actors.ebpf.packets.execution import PacketExecution, compile_packets
+from runvisor.actors.ebpf.packets.harness import main_text as packet_text
 from runvisor.actors.ebpf.probe import has_may_goto, jit_is_on, mitigations_are_off, probe_ebpf
 from runvisor.actors.ebpf.programs import PacketPrograms, Programs
+from runvisor.actors.ebpf.tiers import CAPABILITIES, Tier, loops_of
 from runvisor.actors.ebpf.work import RecordWork, Work
 from runvisor.actors.jail.spec import CPU_CGROUP, LAYERS
 from runvisor.actors.runtime import Load, PoolSize, Probe, Watch, called_off
@@ -50,12 +53,6 @@ from runvisor.policies.trust import Grant, Trust
 from runvisor.policies.values import Value
 
 VARIANT: Final = "record"
-Tier = Literal["bpf", "bpf+perfmon", "bpf+perfmon+net_admin"]
-_CAPABILITIES: Final[Mapping[Tier, frozenset[str]]] = {
-    "bpf": frozenset({"CAP_BPF"}),
-    "bpf+perfmon": frozenset({"CAP_BPF", "CAP_PERFMON"}),
-    "bpf+perfmon+net_admin": frozenset({"CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN"}),
-}
 _SPECTRE: Final = ("spectre_v1", "spectre_v4")
 _HARDENING_OFF: Final = (*_SPECTRE, "kernel_addresses", "uninitialised_stack")
 """What the verifier no longer insists on for a process with CAP_PERFMON: that speculation
@@ -94,7 +91,7 @@ class EbpfRuntime:
         self._programs = Programs()
         self._packet_programs = PacketPrograms()
         self._kernel_functions: dict[int, int] = {}
-        self._loops: Mapping[Tier, Loop] = dict.fromkeys(_CAPABILITIES, loop or "may_goto")
+        self._loops: Mapping[Tier, Loop] = dict.fromkeys(CAPABILITIES, loop or "may_goto")
         self._closed = False
 
     def probe(self) -> Probe:
@@ -115,7 +112,7 @@ class EbpfRuntime:
             found = btf.function_ids(btf.VMLINUX.read_bytes(), ITERATOR_CALLS.values())
             self._kernel_functions = {number: found[name] for number, name in ITERATOR_CALLS.items() if name in found}
         if self._asked_loop is None:
-            self._loops = _loops(has_may_goto(), len(self._kernel_functions) == len(ITERATOR_CALLS))
+            self._loops = loops_of(has_may_goto(), len(self._kernel_functions) == len(ITERATOR_CALLS))
         self._tier("bpf+perfmon")
 
     def execute(self, task: Task, variant: str, grant: Grant, watch: Watch) -> Result:
@@ -204,8 +201,8 @@ class EbpfRuntime:
                 artifact = self._compiler.compile(program, loop, most, limits.timeout_s, run.on_compiling)
                 known.artifacts[grant.trust] = artifact
             work = RecordWork(artifact, program, inputs.records, state, collected)
-            lines = functools.partial(self._compiler.lines, program, self._loops[run.tier], artifact.instructions)
-            answer = self._answer(work, run, lines)
+            again = functools.partial(main_text, program, self._loops[run.tier], BODY_PATH)
+            answer = self._answer(work, run, self._lines(again, program.body, artifact.instructions))
         except EngineRefused as refusal:
             known.refusals[grant.trust] = refusal
             raise
@@ -221,13 +218,18 @@ class EbpfRuntime:
         execution = PacketExecution(known.program, inputs, grant)
         if known.program.kind == "xdp":
             run.tier = "bpf+perfmon+net_admin"
-        artifact = known.artifacts.get(grant.trust)
+        artifact, loop = known.artifacts.get(grant.trust), self._loops[run.tier]
         if artifact is None:
-            loop = self._loops[run.tier]
             artifact = compile_packets(self._compiler, known.program, loop, grant, run.on_compiling)
             known.artifacts[grant.trust] = artifact
-        value, run.bytes_out = execution.value(self._answer(execution.work(artifact), run))
+        again = functools.partial(packet_text, known.program, loop, BODY_PATH)
+        lines = self._lines(again, known.program.body, artifact.instructions)
+        value, run.bytes_out = execution.value(self._answer(execution.work(artifact), run, lines))
         return value
+
+    def _lines(self, main: Callable[[], str], body: str, code: bytes) -> Callable[[float], LineTable]:
+        """Return what finds out which instruction came from which line: made only when it is asked."""
+        return lambda left_s: self._compiler.lines(main(), body, code, left_s)
 
     def _answer(self, work: Work, run: _Run, lines: Callable[[float], LineTable] = LineTable.unknown) -> Message:
         """Have an executor run the program to its end; one that died while it waited is replaced.
@@ -269,7 +271,7 @@ class EbpfRuntime:
             if self._closed:
                 raise SpawnFailed("the runtime is closed", self.name)
             if name not in self._tiers:
-                made = Executors(name, _CAPABILITIES[name], self._kernel_functions, self._size)
+                made = Executors(name, CAPABILITIES[name], self._kernel_functions, self._size)
                 try:
                     made.start()
                 except BaseException:
@@ -277,18 +279,6 @@ class EbpfRuntime:
                     raise
                 self._tiers[name] = made
             return self._tiers[name]
-
-
-def _loops(has_may_goto: bool, has_iterator: bool) -> Mapping[Tier, Loop]:
-    """Choose how programs loop: the fast way, or for untrusted ones the way whose bound is proved.
-
-    See `runvisor.policies.bytecode`; an iterator's step costs some 8 ns more per record.
-    """
-    return {
-        "bpf": "iterator" if has_iterator else "may_goto",
-        "bpf+perfmon": "may_goto" if has_may_goto else "iterator",
-        "bpf+perfmon+net_admin": "may_goto" if has_may_goto else "iterator",
-    }
 
 
 @functools.lru_cache(maxsize=256)
@@ -300,13 +290,13 @@ def _isolation(tier: Tier, narrowed: tuple[str, ...], loaded_for: str | None) ->
         narrowed: What the grant took away.
         loaded_for: The principal for whom it had been loaded before this execution, if it had.
     """
-    kept = " and ".join(sorted(_CAPABILITIES[tier]))
+    kept = " and ".join(sorted(CAPABILITIES[tier]))
     off: tuple[str, ...] = _SPECTRE if mitigations_are_off() else ()
-    if "CAP_PERFMON" in _CAPABILITIES[tier]:
+    if "CAP_PERFMON" in CAPABILITIES[tier]:
         off = _HARDENING_OFF
     layers = (layer.replace("no capabilities", f"only {kept}") for layer in LAYERS if layer != CPU_CGROUP)
     around = tuple(f"executor: {layer}" for layer in layers)
-    earlier = f"earlier executions of {loaded_for}: the code stays loaded, state and records are reset"
+    earlier = f"earlier executions of {loaded_for}: the code stays loaded, state and input are reset"
     return Isolation(
         engine="kernel",
         layers=("instruction scan", "kernel verifier", *around),

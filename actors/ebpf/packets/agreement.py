@@ -22,11 +22,10 @@ REACH_BYTES: Final = 1 * MiB
 """What an offset from any packet reaches: a power of two."""
 ZEROS_AT: Final = REACH_BYTES - 4 * KiB
 """Where a read beyond the end of a packet reads."""
-SCRATCH_AT: Final = REACH_BYTES
-"""A word that is free."""
 MOST_PACKETS: Final = CAPTURE_BYTES // PACKET_HEADER_BYTES
 VERDICT_BYTES: Final = 4
-VERDICTS_AT: Final = SCRATCH_AT + 8
+VERDICTS_AT: Final = REACH_BYTES + 8
+"""Behind what a read at the last place reaches."""
 WINDOW_BYTES: Final = VERDICTS_AT + VERDICT_BYTES * MOST_PACKETS
 CURSOR: Final = struct.Struct("<8I")
 """``struct rv_cursor``: offset of the next packet, packets left to do, bytes of capture in the window, packets

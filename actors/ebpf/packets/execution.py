@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Final
 
 from runvisor.actors.channel.frames import Message
-from runvisor.actors.ebpf.agreement import FUNCTION
 from runvisor.actors.ebpf.compiler import BODY_PATH, Compiler
 from runvisor.actors.ebpf.packets.agreement import WINDOW_BYTES
 from runvisor.actors.ebpf.packets.harness import main_text
@@ -64,10 +64,11 @@ def compile_packets(
         CapabilityDenied: It calls the kernel.
         RunvisorError: See `Compiler.instructions`.
     """
-    main = main_text(program, loop, BODY_PATH, hardened=grant.trust is Trust.UNTRUSTED)
-    code = compiler.instructions(main, program.body, grant.permissions.timeout_s, on_started)[FUNCTION]
-    most = MAX_INSTRUCTIONS[grant.trust]
-    cost = scan(code, loop, max_instructions=most, maps=_MAPS, helpers=_HELPERS[program.kind])
+    check = functools.partial(
+        scan, loop=loop, max_instructions=MAX_INSTRUCTIONS[grant.trust], maps=_MAPS, helpers=_HELPERS[program.kind]
+    )
+    main, timeout_s = main_text(program, loop, BODY_PATH), grant.permissions.timeout_s
+    code, cost = compiler.checked(main, program.body, check, timeout_s, on_started)
     return PacketArtifact(code, cost, program.kind, program.state_bytes)
 
 

@@ -26,7 +26,6 @@ from runvisor.actors.ebpf.packets.agreement import (
     CURSOR_MAP,
     MOST_PACKETS,
     REACH_BYTES,
-    SCRATCH_AT,
     STATE_MAP,
     VERDICT_BYTES,
     VERDICTS_AT,
@@ -103,7 +102,7 @@ _FILTER_CALL: Final = """\
             wire = __builtin_bswap32(wire);
         }
         u64 time_ns = seconds * 1000000000ull + (u64)fraction * cursor->unit;
-        struct packet packet = {window, at + 16, time_ns, length, wire, 0};
+        struct packet packet = {window, at + 16, time_ns, 0, length, wire};
         verdict = on_packet(&packet, state);
         if (packet.rv_beyond)
             verdict = 0;
@@ -165,14 +164,13 @@ _CONTEXTS: Final[dict[Kind, str]] = {"filter": "void *context", "xdp": "struct r
 _CALLS: Final[dict[Kind, str]] = {"filter": _FILTER_CALL, "xdp": _XDP_CALL}
 
 
-def main_text(program: PacketProgram, loop: Loop, body_path: str, *, hardened: bool) -> str:
+def main_text(program: PacketProgram, loop: Loop, body_path: str) -> str:
     """Return the compiler's main file; it includes the body, which holds the author's text.
 
     Args:
         program: The packet program.
         loop: How the loop is bounded.
         body_path: Where the body will lie.
-        hardened: The verifier will guard it against misprediction.
     """
     least, most = PACKET_BYTES[program.kind]
     harness = (_MAY_GOTO if loop == "may_goto" else _ITERATOR).format(
@@ -182,7 +180,6 @@ def main_text(program: PacketProgram, loop: Loop, body_path: str, *, hardened: b
         packet=_PACKET.format(least=least, most=most, call=_CALLS[program.kind]),
     )
     places = f"#define RV_MASK {REACH_BYTES - 1}\n#define RV_ZEROS {ZEROS_AT}\n"
-    places += f"#define RV_SCRATCH {SCRATCH_AT}\n" if hardened else ""
     helpers = _XDP_HELPERS if program.kind == "xdp" else ""
     return (
         f"// {_HEADER_DIGEST}\n{places}#include <runvisor/packets.h>\n"

@@ -13,7 +13,6 @@ from runvisor.actors.ebpf.loaded import LoadedProgram
 from runvisor.actors.ebpf.packets.agreement import (
     CAPTURE_BYTES,
     CURSOR,
-    SCRATCH_AT,
     VERDICT_BYTES,
     VERDICTS_AT,
     WINDOW_BYTES,
@@ -63,7 +62,7 @@ class LoadedWindow(LoadedProgram):
         if self._written > size:
             self.view[size : self._written] = bytes(self._written - size)
         self._written = size
-        self.view[ZEROS_AT : ZEROS_AT + 8] = self.view[SCRATCH_AT : SCRATCH_AT + 8] = bytes(8)
+        self.view[ZEROS_AT : ZEROS_AT + 8] = bytes(8)
         used = VERDICT_BYTES * self._verdicts
         self.view[VERDICTS_AT : VERDICTS_AT + used] = bytes(used)
         self._verdicts = size // PACKET_HEADER_BYTES

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -259,3 +260,45 @@ def test_verdicts_per_packet_come_as_an_array(run: PacketAsker) -> None:
     lengths = run(source, [bytes([n]) * 10 for n in (0, 4, 200)], per_packet=True).unwrap()["per_packet"]
     assert lengths.dtype == np.uint32
     assert lengths.tolist() == [0, 4, 10]
+
+
+SIZES = (("byte", 1), ("half", 2), ("word", 4))
+READER = """
+struct state { u32 at, byte, half, word; };
+int on_packet(struct packet *p, struct state *s)
+{
+    s->byte = load_byte(p, s->at);
+    s->half = load_half(p, s->at);
+    s->word = load_word(p, s->at);
+    return -1;
+}
+"""
+
+
+@pytest.mark.parametrize("trust", [Trust.UNTRUSTED, Trust.VERIFIED])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    packet=st.binary(min_size=1, max_size=40),
+    at=st.one_of(st.integers(0, 45), st.sampled_from((65535, 65536, 1 << 20, (1 << 32) - 4, (1 << 32) - 1))),
+)
+def test_a_read_anywhere_gives_the_packet_or_zero(run: PacketAsker, trust: Trust, packet: bytes, at: int) -> None:
+    neighbours = [b"\xee" * 60, packet, b"\xdd" * 60]
+    value: Any = run(READER, [packet], trust=trust, state={"at": at}).unwrap()
+    want = {name: int.from_bytes(packet[at : at + n], "big") if at + n <= len(packet) else 0 for name, n in SIZES}
+    assert value["state"] == {"at": at, **want}
+    assert value["verdicts"]["accepted"] == (at + 4 <= len(packet))
+    assert run(READER, neighbours, trust=trust, state={"at": at}).unwrap()["verdicts"] == {
+        "accepted": sum(at + 4 <= len(each) for each in neighbours),
+        "dropped": sum(at + 4 > len(each) for each in neighbours),
+    }
+
+
+def test_the_example_of_the_page_runs_as_it_says(run: PacketAsker) -> None:
+    page = (Path(__file__).resolve().parents[4] / "docs/packets.md").read_text()
+    source = page.partition("```c\n")[2].partition("```")[0]
+    query = frame(b"\x08\x00", 5, UDP, 5000, 53, b"?" * 20, 100)
+    other = frame(b"\x08\x00", 7, UDP, 5000, 443, b"!" * 20, 100)
+    tcp = frame(b"\x08\x00", 5, TCP, 5000, 53, b"!" * 20, 100)
+    value: Any = run(source, [query, other, tcp], per_packet=True).unwrap()
+    assert value["per_packet"].tolist() == [len(query), 14 + 28 + 8, 0]
+    assert value["state"] == {"queries": 1, "bytes": len(query) + len(other)}

@@ -115,39 +115,27 @@ struct icmphdr {
 };
 
 /* A packet as a filter sees it. A read beyond its end gives 0, and the packet is dropped: there
- * the read is one of a place that holds zeros, so that the verifier need not tell the two apart.
- * The mask keeps every place within the window; the empty asm statement hides from the optimiser
- * that it changes nothing.
- *
- * Where the verifier guards against misprediction (RV_SCRATCH says which word of the window is
- * free), all paths to an addition must add a number of the same bounds: so it forgets what it
- * knew of the place, which comes out of memory again, and knows the mask only. */
+ * the read is one of a place that holds zeros. It is computed without a branch (the empty asm
+ * statement hides from the optimiser that the number is 0 or 1), so that the verifier has one
+ * path where it would have two for each read, and so that each read adds to the window's
+ * address a number of the same bounds: where the verifier guards against misprediction, it
+ * insists on that, and gives up on many paths. */
 struct packet {
     __u8 *rv_window;
     __u64 rv_at;
     __u64 rv_time_ns;
+    __u64 rv_beyond;
     __u32 rv_length;
     __u32 rv_wire_length;
-    __u32 rv_beyond;
 };
-
-#ifdef RV_SCRATCH
-#define RV_FORGET(at, window)                                                                      \
-    *(volatile __u64 *)(window + RV_SCRATCH) = at;                                                 \
-    at = *(volatile __u64 *)(window + RV_SCRATCH)
-#else
-#define RV_FORGET(at, window) asm volatile("" : "+r"(at))
-#endif
 
 #define RV_LOAD(name, type, size, swap)                                                            \
     static inline __attribute__((always_inline)) __u32 name(struct packet *p, __u32 offset)        \
     {                                                                                              \
-        __u64 at = p->rv_at + offset;                                                              \
-        if ((__u64)offset + size > p->rv_length) {                                                 \
-            p->rv_beyond = 1;                                                                      \
-            at = RV_ZEROS;                                                                         \
-        }                                                                                          \
-        RV_FORGET(at, p->rv_window);                                                               \
+        __u64 beyond = ((__u64)p->rv_length - size - offset) >> 63, at = p->rv_at + offset;        \
+        asm volatile("" : "+r"(beyond));                                                           \
+        p->rv_beyond |= beyond;                                                                    \
+        at ^= (at ^ RV_ZEROS) & -beyond;                                                           \
         return swap(*(type *)(p->rv_window + (at & RV_MASK)));                                     \
     }
 RV_LOAD(rv_load_byte, __u8, 1, )
