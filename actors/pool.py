@@ -24,6 +24,8 @@ from runvisor.actors.witness.counting import COUNTED, Witnessing
 from runvisor.policies.errors import ConfigError, RunvisorError
 
 _DEFAULTS: Final = RuntimeSettings()
+_ACCOUNTS_EACH: Final = 3
+"""Of the kernel's accounts, for each instance."""
 _UNCOUNTED: Final = "its executions share processes"
 
 
@@ -84,8 +86,8 @@ class PoolActor:
                 "raise the pool's maximum",
             )
         if self._witness_path and isinstance(self._runtime, WitnessedRuntime):
-            # Twice as many as there are instances: one that was used is free again only when no core writes to it.
-            self._witness = Witnessing.connect(self._witness_path, 2 * self._size.maximum)
+            # More than there are instances: one that was used is fit again only when no core writes to it.
+            self._witness = Witnessing.connect(self._witness_path, _ACCOUNTS_EACH * self._size.maximum)
             self._runtime.witness = self._witness
         self._runtime.start()
         self._service = PoolService(

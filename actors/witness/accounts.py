@@ -14,9 +14,8 @@ import socket
 import struct
 import threading
 import time
-from collections import deque
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
 _MEMBARRIER: Final = {"x86_64": 324, "aarch64": 283}.get(kernel.MACHINE, -1)
 _GLOBAL: Final = 1
 _GRACE_S: Final = 0.1
+_RECYCLED_S: Final = 0.2
+"""How long to wait for an account that was used to be fit for use again; some milliseconds, as a rule."""
 _CONNECT_S: Final = 5.0
 _DESCRIPTORS: Final = 2 + len(PROGRAMS)
 ENDED: Final = "the process that counts has ended; start the supervisor anew"
@@ -67,7 +68,7 @@ class Accounts:
         os.close(fds[1])
         self._links = fds[2:]
         self._lock = threading.Lock()
-        self._free: deque[int] = deque()
+        self._free: SimpleQueue[int] = SimpleQueue()
         self._retired: SimpleQueue[int | None] = SimpleQueue()
         self._open = 0
         self._ended = ""
@@ -127,15 +128,17 @@ class Accounts:
         with self._lock:
             if self._ended:
                 raise NotCounted(self._ended)
-            if not self._free:
-                raise NotCounted("more executions at once than there are accounts")
-            number = self._free.popleft()
             self._open += 1
+        try:
+            number = self._free.get(timeout=_RECYCLED_S)
+        except Empty:
+            self._leave(None)
+            raise NotCounted("more executions at once than there are accounts") from None
         self._words[number, OWNER] = identity
         try:
             self._ids.update(struct.pack("=Q", identity), struct.pack("=I", number))
         except OSError as error:
-            self.retire(number)
+            self._leave(number)
             raise NotCounted(f"the kernel does not register the sandbox: {error}") from None
         return Account(self, identity, number)
 
@@ -153,16 +156,16 @@ class Accounts:
         self._words[number, OWNER] = 0
         with contextlib.suppress(OSError):
             self._ids.delete(struct.pack("=Q", identity))
-        self.retire(number)
+        self._leave(number)
 
-    def retire(self, number: int) -> None:
-        """Give an account back."""
+    def _leave(self, number: int | None) -> None:
+        """End what `open` began, and give its account back if it had one."""
         with self._lock:
             self._open -= 1
             is_last = bool(self._ended) and not self._open
         if is_last:
             self._let_go()
-        else:
+        elif number is not None:
             self._retired.put(number)
 
     def close(self) -> None:
@@ -211,7 +214,7 @@ class Accounts:
             for number in numbers:
                 assert number is not None
                 self._words[number] = 0
-                self._free.append(number)
+                self._free.put(number)
         return True
 
 
@@ -241,8 +244,11 @@ class Account:
 
     def usage_if_open(self, since: Words | None = None) -> KernelUsage | None:
         """Return the same, or None once it is closed: then the account may be another's."""
-        words = self.words() if self._is_open else None
-        if words is None or not self._is_open:
+        try:
+            words = self.words()
+        except IndexError:  # all is given back
+            return None
+        if not self._is_open:
             return None
         return self._accounts.usage(words if since is None else words - since)
 

@@ -9,16 +9,21 @@ import struct
 import time
 
 from runvisor.actors.ebpf import bpf
+from runvisor.actors.jail.uids import UIDS
 from runvisor.actors.witness.programs import PROGRAMS
 
 _NEXT_ID, _FD_BY_ID, _INFO = 11, 13, 15
-_NAME_AT, _NAME_BYTES = 64, 16
+_UID_AT, _NAME_AT, _NAME_BYTES = 48, 64, 16
 _GONE_S = 20.0
+_UIDS = 256
+"""One process gives its children so many user ids, next to each other."""
 
 
-def counting_programs() -> int:
-    """Return how many of our counting programs are loaded, of anybody's."""
-    number = found = 0
+def loaded_programs() -> set[int]:
+    """Return the ids of the counting programs that witnesses of this process have loaded; others may test beside it."""
+    own = UIDS.take()
+    UIDS.give_back(own)
+    number, found = 0, set[int]()
     while True:
         packed = bpf.attribute(struct.pack("<I", number))
         try:
@@ -35,7 +40,14 @@ def counting_programs() -> int:
         info = ctypes.create_string_buffer(_NAME_AT + _NAME_BYTES)
         bpf.call(_INFO, bpf.attribute(struct.pack("<IIQ", fd, len(info), ctypes.addressof(info))), "program info")
         os.close(fd)
-        found += info.raw[_NAME_AT:].rstrip(b"\0").decode(errors="replace") in PROGRAMS
+        (uid,) = struct.unpack_from("<I", info, _UID_AT)
+        is_ours = abs(uid - own) < _UIDS and info.raw[_NAME_AT:].rstrip(b"\0").decode(errors="replace") in PROGRAMS
+        found |= {number} if is_ours else set()
+
+
+def counting_programs() -> int:
+    """Return how many there are."""
+    return len(loaded_programs())
 
 
 def wait_until_loaded(count: int) -> None:

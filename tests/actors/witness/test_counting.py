@@ -20,6 +20,7 @@ from runvisor.policies.trust import Grant, Trust
 from runvisor.policies.values import Packed, pack
 from runvisor.policies.witness import Attempt, KernelUsage
 from tests.actors.executing import execute
+from tests.actors.witness.loaded_programs import loaded_programs
 
 GETPPID, REBOOT, BPF, CLONE3, IOCTL, IO_URING_SETUP = 110, 169, 321, 435, 16, 425
 FIRST_READ_BYTES = 4
@@ -243,10 +244,12 @@ def test_javascript_is_counted_like_python(v8: V8Runtime) -> None:
 
 
 def test_off_is_off() -> None:
+    before = loaded_programs()
     runtime = PythonRuntime(profile="bare")
     try:
         runtime.start()
         result = run(runtime, "1")
+        assert loaded_programs() <= before
     finally:
         runtime.close()
     assert result.usage.kernel is None
