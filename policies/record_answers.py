@@ -28,6 +28,15 @@ class Answer:
         program: What runs.
         inputs: On what, and what is to come back.
         output_bytes: The largest value allowed.
+
+    Example:
+        >>> from runvisor.policies.records import parse_program
+        >>> source = "int on_record(struct record *r, struct state *s) { return r->value > 5; }"
+        >>> inputs = RecordInputs.of({"records": np.array([4, 9, 6], "<u4"), "return": "records"}, source)
+        >>> answer = Answer(parse_program(source, inputs.records.dtype, collects=True), inputs, 1 << 20)
+        >>> answer.take(0, bytes([0, 1, 1]), b"")
+        >>> answer.value(2, b"")
+        ({'selected': 2, 'state': {}, 'records': array([9, 6], dtype=uint32)}, 8)
     """
 
     def __init__(self, program: RecordProgram, inputs: RecordInputs, output_bytes: int) -> None:
