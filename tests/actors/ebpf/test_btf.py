@@ -59,6 +59,33 @@ def test_noise_ends(noise: bytes) -> None:
     assert btf.function_ids(made(noise, TEXTS), ["third"]) == {}
 
 
+def structure(name: int, *members: tuple[int, int, int], kind: int = 4, bit_fields: bool = False) -> bytes:
+    head = struct.pack("<III", name, bit_fields << 31 | kind << 24 | len(members), 0)
+    return head + b"".join(struct.pack("<III", *member) for member in members)
+
+
+def test_members_are_found_also_in_anonymous_unions_and_behind_bit_fields() -> None:
+    first, second, notsecond = 1, 7, 14
+    types = b"".join(
+        [
+            of_kind(0, 1, 0, 4),  # 1: INT
+            structure(0, (second, 1, 32), kind=5),  # 2: a union without a name
+            structure(first, (0, 2, 64), (notsecond, 1, 160)),  # 3: struct first
+            structure(second, (first, 1, 3 << 24 | 40), bit_fields=True),  # 4: struct second
+        ]
+    )
+    asked = [("first", "second"), ("first", "notsecond"), ("second", "first"), ("second", "second"), ("third", "x")]
+    assert btf.member_offsets(made(types, TEXTS), asked) == {
+        ("first", "second"): 12,
+        ("first", "notsecond"): 20,
+        ("second", "first"): 5,
+    }
+
+
+def test_a_struct_that_holds_itself_is_walked_to_a_bound() -> None:
+    assert btf.member_offsets(made(structure(1, (0, 1, 0)), TEXTS), [("first", "second")]) == {}
+
+
 @pytest.mark.skipif(not btf.VMLINUX.exists(), reason="this kernel carries no type information")
 def test_the_kernels_own_functions_are_found() -> None:
     found = btf.function_ids(btf.VMLINUX.read_bytes(), ["bpf_iter_num_new", "no_such_function"])
