@@ -15,6 +15,7 @@ from ray.exceptions import RayError
 from runvisor.actors.settings import Observability
 from runvisor.policies.errors import ConfigError, SpawnFailed
 from runvisor.supervisor.actor import NAME, NAMESPACE, SupervisorActor, SupervisorOptions
+from runvisor.supervisor.fault_handlers import kept_fault_handlers
 
 _EMBEDDED_RAY: Final = {
     # Ray would run workers, and so every sandbox, at nice 15.
@@ -46,14 +47,15 @@ def connect(address: str | None) -> bool:
         maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     for _ in range(_STARTS):
         try:
-            ray.init(
-                address=address or "local",
-                namespace=NAMESPACE,
-                include_dashboard=False if address is None else None,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                configure_logging=False,
-            )
+            with kept_fault_handlers():
+                ray.init(
+                    address=address or "local",
+                    namespace=NAMESPACE,
+                    include_dashboard=False if address is None else None,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    configure_logging=False,
+                )
         except (ConnectionError, RayError) as error:
             raise ConfigError(
                 f"no Ray cluster at {address}: {error}", "address", "start one, or leave it out"
