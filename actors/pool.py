@@ -16,6 +16,7 @@ from runvisor.actors.channel.frames import MAX_FDS, decode
 from runvisor.actors.channel.ray_call import RayAnswers
 from runvisor.actors.channel.sealed import SealedMemory, seal
 from runvisor.actors.channel.unix import UnixServer
+from runvisor.actors.garbage import settle
 from runvisor.actors.runtime import PoolSize, WitnessedRuntime
 from runvisor.actors.service import PoolService
 from runvisor.actors.sessions import SessionLimits
@@ -101,6 +102,7 @@ class PoolActor:
         )
         self._server = UnixServer(self._service.handle, self._nonce)
         self._audit.append("lifecycle", "start pool", "supervisor", {"runtime": self._runtime.name, "pid": os.getpid()})
+        settle()
         return self.describe()
 
     def describe(self) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from runvisor.actors.garbage import settle
+
 Contender = Callable[[int], list[float]]
 """Makes that many calls in a row and returns the seconds that each took."""
 
@@ -110,6 +112,7 @@ def apart(make: Callable[[], tuple[Callable[[], None], Callable[[], None]]]) -> 
 
 def _serve(pipe: Connection, make: Callable[[], tuple[Callable[[], None], Callable[[], None]]]) -> None:
     call, end = make()
+    settle()  # as a pool does
     try:
         pipe.send("ready")
         while (count := pipe.recv()) is not None:
