@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import getpass
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
@@ -21,16 +20,16 @@ from runvisor.policies.errors import ConfigError, RunvisorError
 from runvisor.policies.permissions import Permissions
 from runvisor.policies.recording import Recording, Replay
 from runvisor.policies.result import Result
-from runvisor.policies.scheduling.arms import ARMS
 from runvisor.policies.trust import OnExcess, Trust
 from runvisor.policies.values import Value
 from runvisor.supervisor import recordings
 from runvisor.supervisor.actor import SupervisorOptions
+from runvisor.supervisor.async_client import AsyncClient
 from runvisor.supervisor.async_session import AsyncSession
 from runvisor.supervisor.attach import connect, require_counting, supervisor_actor, watched
 from runvisor.supervisor.execution import Call, Execution, OnOutput, Output, output_events
 from runvisor.supervisor.handle import Handle
-from runvisor.supervisor.mapping import in_batches, in_order
+from runvisor.supervisor.mapping import in_order, over_inputs
 from runvisor.supervisor.observing import ObservingClient
 from runvisor.supervisor.plan.outcome import PlanResult
 from runvisor.supervisor.plan.run import Observer
@@ -38,7 +37,7 @@ from runvisor.supervisor.plan_client import run_plan
 from runvisor.supervisor.request import AUTO, make_task
 from runvisor.supervisor.session import NO_CODE, Session, read_checkpoint
 from runvisor.supervisor.shared import Shared
-from runvisor.supervisor.streams import aevents_of, ending_of, events_of
+from runvisor.supervisor.streams import events_of
 
 if TYPE_CHECKING:
     from runvisor.supervisor.record_stream import RecordStream
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
 _MAX_PARALLEL: Final = 32
 
 
-class Supervisor(ObservingClient):
+class Supervisor(AsyncClient, ObservingClient):
     """A handle on a running supervisor; safe to use from many threads.
 
     Use it as a context manager: leaving the block ends what `start` began.
@@ -332,18 +331,7 @@ class Supervisor(ObservingClient):
             return in_order(code, lambda item: self.run(item, language, **options), max_parallel)
         if inputs is None:
             raise ConfigError("map needs inputs for a single source", "inputs", "pass inputs, or many sources")
-        return self._map_inputs(code, inputs, language, max_parallel, options)
-
-    def _map_inputs(
-        self, code: str | bytes, inputs: Iterable[Value], language: str, max_parallel: int, options: dict[str, Any]
-    ) -> Iterator[Result]:
-        together = {name: option for name, option in options.items() if name not in ("on_output", "on_excess")}
-        task, reason = make_task(code, language, **together)
-        if "on_output" in options or not all(arm.in_batches for arm in ARMS if task.language in arm.languages):
-            return in_order(inputs, lambda value: self.run(code, language, inputs=value, **options), max_parallel)
-        on_excess: OnExcess = options.get("on_excess", "refuse")
-        run = partial(self._handle.run_batch, task, on_excess=on_excess, language_reason=reason)
-        return in_batches(inputs, run, max_parallel)
+        return over_inputs(self._handle, self.run, code, inputs, language, max_parallel, options)
 
     def records(self, code: str, chunks: Iterable[Any], **options: Any) -> RecordStream:
         """Run a record program over chunks of records, with its state carried from one to the next.
@@ -375,29 +363,6 @@ class Supervisor(ObservingClient):
             InvalidPlan: It does not parse, has a cycle, or names a step that is not there.
         """
         return run_plan(self._handle, plan, observer)
-
-    async def arun(self, code: str | bytes, language: str = AUTO, **options: Any) -> Result:
-        """The async twin of `run`; a coroutine that is cancelled calls the task off.
-
-        ``on_output`` is called in a thread of ours.
-        """
-        return await ending_of(self.submit(code, language, **options))
-
-    def astream(self, code: str | bytes, language: str = AUTO, **options: Any) -> AsyncIterator[Output | Result]:
-        """The async twin of `stream`; closing it (``aclose``) calls the task off."""
-        return aevents_of(lambda on_output: self.submit(code, language, **options, on_output=on_output))
-
-    async def amap(self, code: str | bytes | Iterable[str | bytes], *args: Any, **options: Any) -> list[Result]:
-        """The async twin of `map`; returns all results."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, lambda: list(self.map(code, *args, **options))
-        )
-
-    async def aplan(self, plan: str | Path, *, observer: Observer | None = None) -> PlanResult:
-        """The async twin of `plan`."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, lambda: self.plan(plan, observer=observer)
-        )
 
     def describe(self) -> dict[str, Any]:
         """Return the supervision tree and what cannot run here, as plain data."""

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import random
 import secrets
-import threading
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 import ray
-from ray.exceptions import RayError
 
 from runvisor.actors.channel.base import Channel, OnEvent
 from runvisor.actors.channel.frames import Message
-from runvisor.actors.runtime import Load
 from runvisor.policies.batches import Ending, endings_of
 from runvisor.policies.errors import Cancelled, EngineRefused, ProtocolError, RunvisorError, SpawnFailed, WorkerCrashed
 from runvisor.policies.permissions import Permissions
@@ -34,7 +31,7 @@ from runvisor.policies.trust import Grant, OnExcess, Trust, resolve_grant
 from runvisor.policies.values import Value, pack
 from runvisor.supervisor.execution import Call
 from runvisor.supervisor.fitness import fitness
-from runvisor.supervisor.pool_link import PoolLink
+from runvisor.supervisor.pool_links import PoolLink, PoolLinks, ask
 from runvisor.supervisor.refusals import Refusals
 from runvisor.supervisor.reporter import Reporter
 from runvisor.supervisor.shared import sealed_inputs
@@ -62,8 +59,7 @@ class Handle:
         self.principal = principal
         self.trust = trust
         self._asked = permissions.to_dict() if permissions is not None else None
-        self._pools: dict[str, PoolLink] = {}
-        self._lock = threading.Lock()
+        self._pools = PoolLinks(supervisor)
         self._name = secrets.token_hex(8)
         self._random = random.Random()
         self._unavailable: Mapping[str, str] = {}
@@ -194,7 +190,7 @@ class Handle:
         try:
             answer = pool.channel.request(request)
         except WorkerCrashed:
-            pool = self._keep(runtime, _ask(self.supervisor.replace.remote(runtime, pool.endpoint["nonce"])))
+            pool = self._pools.successor(runtime, pool)
             answer = pool.channel.request(request)
         if answer.get("op") == "error":
             raise RunvisorError.from_wire(answer["error"])
@@ -218,7 +214,7 @@ class Handle:
         self.renew()
         if runtime in self._unavailable:
             raise SpawnFailed(self._unavailable[runtime], runtime)
-        pool, call = self._pool(runtime), call or Call()
+        pool, call = self._pools.to(runtime), call or Call()
         request = {**request, "authority": self._authority, "execution": call.id}
         word = {"op": "cancel", "execution": call.id, "authority": self._authority}
         call.sending(lambda: pool.channel.request(word))
@@ -227,7 +223,7 @@ class Handle:
         except WorkerCrashed as error:
             if error.details.get("started"):
                 raise
-            pool = self._keep(runtime, _ask(self.supervisor.replace.remote(runtime, pool.endpoint["nonce"])))
+            pool = self._pools.successor(runtime, pool)
             call.sending(lambda: pool.channel.request(word))
             answer = pool.channel.request(request, on_event)
         if answer.get("op") == "error":
@@ -251,7 +247,7 @@ class Handle:
             languages: Languages of tasks to come.
         """
         wanted = {arm.runtime for arm in ARMS if arm.languages.intersection(languages)}
-        for runtime in wanted - self._pools.keys() - self._unavailable.keys():
+        for runtime in wanted - self._pools.runtimes() - self._unavailable.keys():
             self.supervisor.pool.remote(runtime)
 
     def describe(self) -> dict[str, Any]:
@@ -262,14 +258,10 @@ class Handle:
     def close(self) -> None:
         """Send what is left to report and close the channels; closing twice is fine."""
         self._reporter.close()
-        with self._lock:
-            pools = list(self._pools.values())
-            self._pools.clear()
-        for pool in pools:
-            pool.channel.close()
+        self._pools.close()
 
     def _attach(self) -> None:
-        given = _ask(self.supervisor.attach.remote(self.principal, int(self.trust), self._asked))
+        given = ask(self.supervisor.attach.remote(self.principal, int(self.trust), self._asked))
         self._authority: bytes = given["authority"]
         self._expires_at: float = given["expires_at"]
         limits = given["permissions"]
@@ -295,13 +287,12 @@ class Handle:
             decision = self._decide(task, grant, language_reason, arms)
             runtime, _, variant = decision.arm.partition("/")
             try:
-                return decision, runtime, variant, self._pool(runtime)
+                return decision, runtime, variant, self._pools.to(runtime)
             except SpawnFailed as error:
                 # Found out now rather than by the probe: the arm is struck out, and the next one chosen.
                 self._unavailable = {**self._unavailable, runtime: str(error)}
 
     def _decide(self, task: Task, grant: Grant, language_reason: str, arms: Sequence[Arm]) -> Decision:
-        loads = {name: pool.load for name, pool in list(self._pools.items())}
         unfit, found = fitness(task, grant, arms, self._unavailable, self._refusals.of(task))
         return choose(
             task.language,
@@ -309,7 +300,7 @@ class Handle:
             grant,
             arms,
             unavailable={**self._unavailable, **unfit, **unfit_for_profile(arms, task.profile)},
-            loads=loads,
+            loads=self._pools.loads(),
             scheduler=self._snapshot.policy,
             now=time.time(),
             draws=[self._random.gauss(0.0, 1.0) for _ in arms],
@@ -317,24 +308,6 @@ class Handle:
             language_reason=language_reason,
             found=found,
         )
-
-    def _pool(self, runtime: str) -> PoolLink:
-        """Return the pool of a runtime, asking the supervisor for it the first time."""
-        pool = self._pools.get(runtime)
-        if pool is not None:
-            return pool
-        return self._keep(runtime, _ask(self.supervisor.pool.remote(runtime)))
-
-    def _keep(self, runtime: str, endpoint: Mapping[str, Any]) -> PoolLink:
-        with self._lock:
-            known = self._pools.get(runtime)
-            if known is not None and known.endpoint["nonce"] == endpoint["nonce"]:
-                return known
-            if known is not None:
-                known.channel.close()
-            pool = PoolLink.to(endpoint)
-            self._pools[runtime] = pool
-            return pool
 
     def _request(
         self,
@@ -358,17 +331,14 @@ class Handle:
             return send(pool.channel)
         except WorkerCrashed as error:
             self._learn(decision, task, None, error)
-            successor = self._keep(runtime, _ask(self.supervisor.replace.remote(runtime, pool.endpoint["nonce"])))
+            successor = self._pools.successor(runtime, pool)
             if error.details.get("started"):
                 raise
             return send(successor.channel)
 
     def _note_load(self, answer: Message, runtime: str, decision: Decision, task: Task) -> None:
         """Note how busy the pool says that it is, and raise the error that it answered with."""
-        pool = self._pools.get(runtime)
-        load = answer.get("load")
-        if pool is not None and isinstance(load, dict):
-            pool.load = Load(**load)
+        self._pools.note_load(runtime, answer.get("load"))
         if answer.get("op") == "error":
             error = RunvisorError.from_wire(answer["error"])
             self._learn(decision, task, None, error)
@@ -416,14 +386,3 @@ def _packed(value: Value) -> bytes:
     """
     with sealed_inputs(value) as inputs:
         return inputs.data if not inputs.memory else pack(value)
-
-
-def _ask(reference: Any) -> Mapping[str, Any]:
-    """Wait for the supervisor's answer; its own errors come out as they are."""
-    try:
-        answer: Mapping[str, Any] = ray.get(reference)
-    except RunvisorError as error:
-        raise RunvisorError.from_wire(error.to_wire()) from None  # without Ray's wrapping
-    except RayError as error:
-        raise WorkerCrashed(f"the supervisor does not answer: {error}", "supervisor") from None
-    return answer

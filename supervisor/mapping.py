@@ -6,13 +6,17 @@ import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Final, TypeVar
+from functools import partial
+from typing import Any, Final, TypeVar
 
 from runvisor.policies.batches import BatchSize, Ending
 from runvisor.policies.result import Result
+from runvisor.policies.scheduling.arms import ARMS
 from runvisor.policies.values import Value
+from runvisor.supervisor.handle import Handle
+from runvisor.supervisor.request import make_task
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -80,3 +84,31 @@ def in_batches(
             if not isinstance(ending, Result):
                 raise ending
             yield ending
+
+
+def over_inputs(
+    handle: Handle,
+    run: Callable[..., Result],
+    code: str | bytes,
+    inputs: Iterable[Value],
+    language: str,
+    max_parallel: int,
+    options: Mapping[str, Any],
+) -> Iterator[Result]:
+    """Run one program on many inputs: in batches if all arms of its language take them, else one by one.
+
+    Args:
+        handle: Runs batches.
+        run: Runs one, as `Supervisor.run` does.
+        code: The program.
+        inputs: One value per execution.
+        language: As for `Supervisor.run`.
+        max_parallel: How many requests at once.
+        options: Of `Supervisor.run`, for each.
+    """
+    together = {name: option for name, option in options.items() if name not in ("on_output", "on_excess")}
+    task, reason = make_task(code, language, **together)
+    if "on_output" in options or not all(arm.in_batches for arm in ARMS if task.language in arm.languages):
+        return in_order(inputs, lambda value: run(code, language, inputs=value, **options), max_parallel)
+    batch = partial(handle.run_batch, task, on_excess=options.get("on_excess", "refuse"), language_reason=reason)
+    return in_batches(inputs, batch, max_parallel)
