@@ -25,6 +25,7 @@ MEMBERS: Final = (
     ("task_struct", "files"),
     ("files_struct", "fdt"),
     ("fdtable", "fd"),
+    ("fdtable", "max_fds"),
     ("file", "f_path"),
     ("file", "f_inode"),
     ("path", "dentry"),

@@ -1,11 +1,13 @@
 """Bytes read and written by system calls, by process, descriptor and what it leads to.
 
-The name is the last part of the file's path. Memory that is mapped and io_uring move
+The name is the last part of the file's path; a descriptor that the kernel refused leads
+to nothing. Memory that is mapped and io_uring move
 bytes without such calls.
 """
 
 from __future__ import annotations
 
+import errno
 import stat
 import struct
 from collections.abc import Iterable
@@ -56,12 +58,18 @@ INLINE void enter(u64 *arguments)
     if (rv_update(PENDING, &thread, &transfer, 0))
         rv_lose();
 }}
-INLINE struct count *find(u32 process, s32 descriptor)
+INLINE u64 file_of(u32 descriptor)
+{{
+    u64 table = rv_word(rv_word(rv_task() + AT_task_struct_files) + AT_files_struct_fdt);
+    if (descriptor >= rv_half(table + AT_fdtable_max_fds)) // behind its end lie other processes' files
+        return 0;
+    return rv_word(rv_word(table + AT_fdtable_fd) + 8ull * descriptor);
+}}
+INLINE struct count *find(u32 process, s32 descriptor, u64 result)
 {{
     struct end end = {{ .process = process, .descriptor = descriptor }};
-    u64 table = rv_word(rv_word(rv_task() + AT_task_struct_files) + AT_files_struct_fdt);
-    u64 file = rv_word(rv_word(table + AT_fdtable_fd) + 8ull * (u32)descriptor);
-    if (descriptor >= 0 && file) {{
+    u64 file = result == -{errno.EBADF}ull ? 0 : file_of(descriptor);
+    if (file) {{
         u64 entry = rv_word(file + AT_file_f_path + AT_path_dentry);
         end.mode = rv_half(rv_word(file + AT_file_f_inode) + AT_inode_i_mode) & {0o170000};
         rv_read_kernel_text(end.name, sizeof end.name, rv_word(entry + AT_dentry_d_name + AT_qstr_name));
@@ -82,12 +90,12 @@ INLINE void leave(u64 *arguments)
     if (!rv_is_time())
         return;
     struct count *count;
-    if (from != -1 && (count = find(ids >> 32, from))) {{
+    if (from != -1 && (count = find(ids >> 32, from, arguments[1]))) {{
         count->reads++;
         count->read += size;
         count->errors += failed;
     }}
-    if (to != -1 && (count = find(ids >> 32, to))) {{
+    if (to != -1 && (count = find(ids >> 32, to, arguments[1]))) {{
         count->writes++;
         count->written += size;
         count->errors += failed;

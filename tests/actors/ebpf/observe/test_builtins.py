@@ -88,6 +88,32 @@ except OSError: pass
     assert row_of(table, descriptor=12345)["type"] == "none"
 
 
+@pytest.mark.parametrize("call", ["os.read(number, 1)", "os.pread(number, 1, -1)"], ids=["EBADF", "EINVAL"])
+def test_a_number_that_is_no_descriptor_leads_to_nobody_elses_file(runtime: EbpfRuntime, call: str) -> None:
+    code = f"""
+for number in range(64, 4000):
+    try: {call}
+    except OSError: pass
+"""
+    rows = [row for row in observe_known(runtime, "io", code).to_dicts() if int(row["descriptor"]) >= 64]
+    assert len(rows) == 4000 - 64
+    assert {(row["type"], row["name"]) for row in rows} == {("none", "")}
+
+
+def test_a_descriptor_that_the_kernel_refused_is_not_followed(runtime: EbpfRuntime) -> None:
+    code = """
+fd = os.open("/dev/null", os.O_WRONLY)
+try: os.read(fd, 1)
+except OSError: pass
+os.write(fd, b"x")
+"""
+    table = observe_known(runtime, "io", code)
+    written = row_of(table, name="null", writes=1)
+    assert (written["type"], written["errors"]) == ("character device", 0)
+    refused = row_of(table, descriptor=written["descriptor"], reads=1)
+    assert (refused["type"], refused["name"], refused["errors"]) == ("none", "", 1)
+
+
 def test_waits_for_a_core_make_a_histogram(runtime: EbpfRuntime) -> None:
     switches = 40
     code = f"import time\nfor _ in range({switches}): time.sleep(0.001)"
