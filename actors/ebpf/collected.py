@@ -16,7 +16,10 @@ from runvisor.policies.record_answers import Answer
 class CollectedMap:
     """The map of marks and outputs of one loaded program; a run finds zeros in its part of it.
 
-    Each block of it holds a mark for each of its records, then their outputs.
+    Each block of it holds a mark for each of its records, then their outputs. It is one
+    value to the verifier, which lets a program with outputs go back from any of them as
+    far as the block's first mark, but not beyond the block's end: so what a run of few
+    records may have written are all marks of a block, and the outputs up to its last record's.
 
     Args:
         artifact: What was loaded.
@@ -44,10 +47,7 @@ class CollectedMap:
     def clear(self) -> None:
         """Zero all that runs have written and nobody has taken."""
         while self._noted:
-            for _, marks, outputs in self._parts(*self._noted[0]):
-                np.frombuffer(marks, np.uint8).fill(0)
-                np.frombuffer(outputs, np.uint8).fill(0)
-            self._noted.popleft()
+            self._zero(*self._noted.popleft())
 
     def expect(self, block: int, records: int) -> None:
         """Note that a run will write here.
@@ -67,13 +67,19 @@ class CollectedMap:
         """
         for done, marks, outputs in self._parts(*self._noted[0]):
             answer.take(first + done, marks, outputs)
-            np.frombuffer(marks, np.uint8).fill(0)
-            np.frombuffer(outputs, np.uint8).fill(0)
-        self._noted.popleft()
+        self._zero(*self._noted.popleft())
 
     def close(self) -> None:
         """Unmap it."""
         self._map.close()
+
+    def _zero(self, block: int, records: int) -> None:
+        """Put zeros wherever a run over these records may have written."""
+        for begin in range(0, records, self._block):
+            here = min(self._block, records - begin)
+            marks = (block * self._block + begin) * (1 + self._output_bytes)
+            written = self._block + here * self._output_bytes if self._output_bytes else here
+            np.frombuffer(self._view[marks : marks + written], np.uint8).fill(0)
 
     def _parts(self, block: int, records: int) -> Iterator[tuple[int, memoryview, memoryview]]:
         """Yield, block by block, how many records lie before it, and the marks and outputs of those in it."""

@@ -16,11 +16,17 @@ from runvisor.actors.ebpf.agreement import block_records
 from runvisor.actors.ebpf.collected import CollectedMap
 from runvisor.actors.ebpf.compiler import Artifact
 from runvisor.actors.ebpf.loaded import LoadedRecords
+from runvisor.actors.ebpf.runtime import EbpfRuntime
 from runvisor.actors.ebpf.work import RecordWork
-from runvisor.policies.errors import ProtocolError
+from runvisor.actors.runtime import Watch
+from runvisor.policies.errors import GuestSyntaxError, ProtocolError
+from runvisor.policies.permissions import Permissions
 from runvisor.policies.record_answers import Answer
 from runvisor.policies.record_inputs import RecordInputs
 from runvisor.policies.records import parse_program
+from runvisor.policies.result import Result
+from runvisor.policies.task import Task
+from runvisor.policies.trust import Grant, Trust
 
 SOURCE = """struct output { u32 twice; };
 int on_record(struct record *r, struct state *s, struct output *o) { return 1; }"""
@@ -143,3 +149,53 @@ def test_what_the_map_says_counts_and_not_what_an_executor_adds() -> None:
 def test_an_answer_that_cannot_be_is_refused(lie: Message) -> None:
     with pytest.raises(ProtocolError):
         run({**HONEST, **lie})
+
+
+# In the kernel
+
+
+def collect(runtime: EbpfRuntime, body: str, records: Any, trust: Trust = Trust.VERIFIED) -> Result:
+    """Run a program with a state and an output, always as the same principal."""
+    source = f"""struct state {{ u64 seen; }};
+struct output {{ u8 byte; }};
+int on_record(struct record *r, struct state *s, struct output *o) {{ {body} return 0; }}"""
+    task = Task(source, "c-record", {"records": records, "return": ["indices"]})
+    return runtime.execute(task, "record", Grant("mallory", trust, Permissions()), Watch())
+
+
+@pytest.mark.kernel
+@pytest.mark.root
+def test_a_program_that_writes_before_its_outputs_finds_nothing_of_its_last_execution(runtime: EbpfRuntime) -> None:
+    for back in (1, BLOCK // 2, BLOCK):  # the last mark of the block, one within, and the first
+        body = f"u8 *mark = (u8 *)o - {back}; s->seen += *mark; *mark = 1; o->byte = 1;"
+        for _ in range(3):
+            value: Any = collect(runtime, body, RECORDS[:1]).unwrap()
+            assert value["state"] == {"seen": 0}
+
+
+@pytest.mark.kernel
+@pytest.mark.root
+def test_a_mark_that_was_forged_in_one_execution_selects_nothing_in_the_next(runtime: EbpfRuntime) -> None:
+    body = "if (r->value) ((u8 *)o)[-1] = 1;"
+    assert collect(runtime, body, np.ones(1, "<u4")).ok
+    value: Any = collect(runtime, body, np.zeros(BLOCK, "<u4")).unwrap()
+    assert (value["selected"], value["indices"].tolist()) == (0, [])
+
+
+@pytest.mark.kernel
+@pytest.mark.root
+@pytest.mark.parametrize("trust", [Trust.UNTRUSTED, Trust.VERIFIED])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "s->seen = ((u8 *)o)[1];",
+        f"((u8 *)o)[{-BLOCK - 1}] = 1;",
+        "((u8 *)o)[-(s64)r->value] = 1;",
+        "s->seen = ((u8 *)r)[-1];",
+        "s->seen = ((u8 *)r)[4];",
+        "s->seen = ((u8 *)s)[-1];",
+        "s->seen = ((u8 *)s)[8];",
+    ],
+)
+def test_nothing_else_lies_within_reach(runtime: EbpfRuntime, body: str, trust: Trust) -> None:
+    assert isinstance(collect(runtime, body, RECORDS[:8], trust).error, GuestSyntaxError)
