@@ -52,11 +52,24 @@ class LoadedWindow(LoadedProgram):
 
     def __init__(self, number: int, artifact: PacketArtifact, window_fd: int) -> None:
         super().__init__(number, _ROOM, WINDOW_BYTES, window_fd, artifact.state_bytes + CURSOR.size)
+        self._is_reached = artifact.kind == "filter"
         self._written = 0
         self._verdicts = 0
 
+    def clear(self, size: int) -> None:
+        """Begin an execution: put zeros wherever the last one may have left something.
+
+        A filter has the window's address, and so may write anywhere in it; an XDP program
+        has not, and what the harness writes there `write` takes away.
+
+        Args:
+            size: Bytes of the capture.
+        """
+        if self._is_reached:
+            np.frombuffer(self.view, np.uint8)[min(size, CAPTURE_BYTES) :].fill(0)
+
     def write(self, part: memoryview) -> None:
-        """Show a part of a capture, and zeros where the last execution left more."""
+        """Show a part of a capture, and zeros where the last part left more."""
         size = len(part)
         self.view[:size] = part
         if self._written > size:
@@ -130,6 +143,7 @@ class PacketWork:
         capture = self._inputs.capture
         data = capture.data
         cpu_s = 0.0
+        loaded.clear(len(data))
         while True:
             part = data[self.at : self.at + CAPTURE_BYTES]
             loaded.write(part)

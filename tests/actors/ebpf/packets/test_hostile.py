@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from runvisor.actors.channel.frames import Message
-from runvisor.actors.ebpf.packets.agreement import VERDICTS_AT, WINDOW_BYTES, ZEROS_AT
+from runvisor.actors.ebpf.packets.agreement import CAPTURE_BYTES, VERDICTS_AT, WINDOW_BYTES, ZEROS_AT
 from runvisor.actors.ebpf.packets.execution import PacketExecution, compile_packets
 from runvisor.actors.ebpf.packets.work import LoadedWindow, PacketArtifact, PacketWork
 from runvisor.actors.ebpf.runtime import EbpfRuntime
@@ -210,6 +210,19 @@ def test_a_program_that_writes_outside_its_packet_finds_nothing_and_leaves_nothi
     assert run(spy, [b"x"]).unwrap()["state"] == {"seen": 0}
     for principal in ("bob", "carol"):
         assert run(spy, [b"x"], principal=principal).unwrap()["state"] == {"seen": 0}
+
+
+@pytest.mark.parametrize("at", [4096, CAPTURE_BYTES, ZEROS_AT + 8, VERDICTS_AT + 4, WINDOW_BYTES - 8])
+def test_a_short_run_that_is_repeated_finds_nothing_of_itself(run: PacketAsker, at: int) -> None:
+    spy = f"""struct state {{ u64 seen; }};
+    int on_packet(struct packet *p, struct state *s) {{
+        u64 *at = (u64 *)(p->rv_window + {at});
+        s->seen = *at;
+        *at = 0x5ec7e7;
+        return 1;
+    }}"""
+    for _ in range(3):
+        assert run(spy, [b"x"], principal="mallory").unwrap()["state"] == {"seen": 0}
 
 
 def test_a_program_that_forges_the_capture_only_hurts_itself(run: PacketAsker) -> None:
