@@ -169,10 +169,8 @@ class Accounts:
             self._retired.put(number)
 
     def close(self) -> None:
-        """Give everything back; what is still open ends as if the witness had ended. Closing twice is fine."""
+        """Give everything back as soon as nothing is open any more; nothing new is counted. Closing twice is fine."""
         self._end("the pool is closed")
-        with contextlib.suppress(OSError):
-            self._channel.shutdown()
 
     def _end(self, reason: str) -> None:
         with self._lock:
@@ -184,7 +182,13 @@ class Accounts:
             self._let_go()
 
     def _let_go(self) -> None:
-        """Drop the attachments, which ends them when this was the last process to hold them."""
+        """Drop the attachments, which ends them when this was the last process to hold them.
+
+        The witness hears of it no earlier: it strikes off what this pool has
+        registered, and gives its accounts to others.
+        """
+        with contextlib.suppress(OSError):
+            self._channel.shutdown()
         self._retired.put(None)
         for link in self._links:
             os.close(link)

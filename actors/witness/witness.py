@@ -14,6 +14,7 @@ import socket
 import struct
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -42,6 +43,7 @@ _MEMORY_BYTES: Final = 96 * MiB
 _COMPILE_S: Final = 30.0
 _ATTACH_S: Final = 20.0
 _CLIENT_S: Final = 5.0
+_AGAIN_S: Final = 0.1
 _REMEDY: Final = (
     "run as root with CAP_BPF and CAP_PERFMON (docker: --privileged, or --cap-add BPF --cap-add PERFMON), "
     'or leave observability="kernel" out'
@@ -159,15 +161,21 @@ class Witness:
         finally:
             self._listener.close()
             shutil.rmtree(self._folder, ignore_errors=True)
-            for client in list(self._clients):
-                self._dismiss(client)
+            # What their pools still run stays registered, and is counted whole.
+            for channel, _ in self._clients.values():
+                channel.close()
+            self._clients.clear()
             for fd in self._fds[1:]:
                 os.close(fd)
             self._ids.close()
 
     def _admit(self) -> int | None:
         """Take one pool in; return the descriptor by which it is known."""
-        connection, _ = self._listener.accept()
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:  # EMFILE, as a rule: the pool stays in line
+            time.sleep(_AGAIN_S)
+            return None
         channel = FrameSocket(connection)
         channel.settimeout(_CLIENT_S)
         numbers: set[int] = set()
@@ -180,7 +188,7 @@ class Witness:
                 return None
             numbers = {self._free.pop() for _ in range(wanted)}
             channel.send({"op": "accounts", "numbers": sorted(numbers)}, self._fds)
-        except (OSError, ProtocolError, KeyError, ValueError):
+        except (OSError, ProtocolError, KeyError, ValueError, TypeError):
             self._free |= numbers
             channel.close()
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,7 @@ from runvisor.actors.runtime import PoolSize
 from runvisor.actors.v8.runtime import V8Runtime
 from runvisor.actors.witness.counting import Witnessing
 from runvisor.actors.witness.witness import Witness
+from tests.actors.witness.processes import reading
 
 POOL = PoolSize(minimum=2, maximum=4)
 
@@ -65,3 +67,10 @@ def v8(witness: Witness) -> Iterator[V8Runtime]:
     yield runtime
     runtime.close()
     runtime.witness.close()
+
+
+@pytest.fixture
+def reader() -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A process in a group of its own that waits in read(2), and the group's id."""
+    with reading() as made:
+        yield made

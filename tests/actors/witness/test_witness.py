@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from runvisor.actors.python.runtime import PythonRuntime
+from runvisor.actors.runtime import Cell
 from runvisor.actors.witness.accounts import Accounts, NotCounted
 from runvisor.actors.witness.counting import Witnessing
 from runvisor.actors.witness.programs import ACCOUNTS, PROGRAMS
 from runvisor.actors.witness.witness import Witness
 from runvisor.policies.errors import SpawnFailed
-from tests.actors.executing import execute
+from runvisor.policies.permissions import Permissions
+from runvisor.policies.task import Task
+from runvisor.policies.trust import Grant, Trust
+from runvisor.policies.values import Packed, pack
+from tests.actors.executing import Heard, execute
 from tests.actors.witness.conftest import POOL
 from tests.actors.witness.loaded_programs import counting_programs, wait_until_loaded
+from tests.actors.witness.processes import say
+from tests.actors.witness.test_counting import GETPPID, counted, made
 
 _SOON_S = 20.0
 _CLIENT = """
@@ -29,6 +40,16 @@ accounts = Accounts.connect(sys.argv[1], 5)
 held = [accounts.open(identity) for identity in (1, 2, 3)]
 print("held", flush=True)
 sys.stdin.read()
+"""
+_IN_TWO_PARTS = f"""
+import ctypes, time
+call = ctypes.CDLL(None).syscall
+for _ in range(10): call({GETPPID})
+print("half", flush=True)
+try:
+    while True: time.sleep(0.01)
+except KeyboardInterrupt:
+    for _ in range(1000): call({GETPPID})
 """
 
 
@@ -85,6 +106,28 @@ def test_counts_stay_whole_when_the_witness_is_killed_meanwhile(own_witness: Wit
     wait_until_loaded(before)
 
 
+def test_an_execution_in_flight_is_counted_whole_when_the_witness_is_killed_meanwhile(own_witness: Witness) -> None:
+    runtime = PythonRuntime(POOL, "bare")
+    runtime.witness = Witnessing.connect(own_witness.path, 8)
+    grant = Grant("tester", Trust.UNTRUSTED, Permissions())
+    watch = Heard()
+    try:
+        runtime.start()
+        session = runtime.open_session(Task("0", "python", None, grant.permissions, grant.trust), "native", grant)
+        with ThreadPoolExecutor(1) as threads:
+            counting = threads.submit(session.run, Cell(_IN_TWO_PARTS, Packed(pack(None))), watch.watch)
+            assert watch.printed.wait(_SOON_S)
+            os.kill(own_witness.pid, signal.SIGKILL)
+            own_witness.close()  # all that it does at its end is done
+            watch.watch.cancellation.cancel()
+            result = counting.result()
+        session.close()
+    finally:
+        runtime.close()
+        runtime.witness.close()
+    assert made(counted(result), "getppid") == 10 + 1000
+
+
 def test_after_the_witness_was_killed_results_say_why_nothing_is_counted(own_witness: Witness) -> None:
     runtime = PythonRuntime(POOL, "bare")
     runtime.witness = Witnessing.connect(own_witness.path, 8)
@@ -108,6 +151,66 @@ def wait_until_ended(accounts: Accounts) -> None:
     while not accounts.ended:
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def test_a_pool_that_closes_keeps_the_account_of_what_still_runs(
+    own_witness: Witness, reader: tuple[subprocess.Popen[bytes], int]
+) -> None:
+    process, identity = reader
+    accounts = Accounts.connect(own_witness.path, 4)
+    account = accounts.open(identity)
+    say(process, b"-")
+    before = account.usage()
+    accounts.close()
+    with pytest.raises(NotCounted, match="are left"):
+        Accounts.connect(own_witness.path, ACCOUNTS)
+    say(process, b"345")
+    assert account.usage().read_bytes - before.read_bytes == 3
+    account.close()
+    wait_until_registered(own_witness, 0)
+    deadline = time.monotonic() + _SOON_S
+    while own_witness.free_accounts < ACCOUNTS:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_a_pool_that_cannot_be_let_in_at_once_waits_at_the_door(
+    own_witness: Witness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Accounts.connect(own_witness.path, 2)
+    account = held.open(1)
+    refused = threading.Event()
+    monkeypatch.setattr(own_witness, "_listener", Door(own_witness._listener, refused))
+    later = Accounts.connect(own_witness.path, 2)
+    assert refused.is_set()
+    assert not held.ended
+    for each in (later, account, held):
+        each.close()
+
+
+class Door:
+    """A listening socket that once finds no descriptor left (EMFILE in accept(2)).
+
+    Args:
+        listener: The real one.
+        refused: Set when it has.
+    """
+
+    def __init__(self, listener: socket.socket, refused: threading.Event) -> None:
+        self._listener = listener
+        self._refused = refused
+
+    def accept(self) -> tuple[socket.socket, object]:
+        if not self._refused.is_set():
+            self._refused.set()
+            raise OSError(errno.EMFILE, "Too many open files")
+        return self._listener.accept()
+
+    def fileno(self) -> int:
+        return self._listener.fileno()
+
+    def close(self) -> None:
+        self._listener.close()
 
 
 def test_what_has_ended_is_registered_no_more_and_tells_nobody_elses_counts(witness: Witness) -> None:
