@@ -168,14 +168,16 @@ class Admission:
                 )
             return authority.principal, asked, target
 
-    def ticket(self, principal: str, pid: int) -> bytes:
+    def ticket(self, principal: str, pid: int, birth: str) -> bytes:
         """Seal that a process is a principal's, so that another pool believes it.
 
         Args:
             principal: Whose execution it is.
-            pid: Its process, which the caller keeps from ending.
+            pid: Its process.
+            birth: What tells it from others that have or had the number. The caller knows that it was the
+                principal's; the number alone may be somebody else's by now.
         """
-        return ProcessTicket(principal, pid, process_birth(pid), time.time() + _TICKET_S).seal(self._key)
+        return ProcessTicket(principal, pid, birth, time.time() + _TICKET_S).seal(self._key)
 
     def principal(self, request: Message) -> str:
         """Return on whose behalf a request comes, or refuse it and record that.

@@ -242,6 +242,10 @@ class ProcessSession(Protocol):
         """The process, in this one's pid namespace; its number may be another's once the session has ended."""
         ...
 
+    def birth(self) -> str:
+        """Return what tells it from every process that has or had its number; empty if it has ended."""
+        ...
+
 
 @runtime_checkable
 class ObservingRuntime(Protocol):

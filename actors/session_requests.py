@@ -19,7 +19,7 @@ from runvisor.actors.runtime import Cell, ProcessSession, Runtime, SessionRuntim
 from runvisor.actors.sessions import SessionLimits, Sessions
 from runvisor.actors.streaming import Progress
 from runvisor.actors.witness.counting import told_uncounted
-from runvisor.policies.errors import ConfigError, ProtocolError
+from runvisor.policies.errors import ConfigError, ProtocolError, SessionLost
 from runvisor.policies.trust import Trust
 from runvisor.policies.values import Packed, is_number
 
@@ -118,7 +118,10 @@ class SessionRequests:
         session = self._sessions.session(principal, token)
         if not isinstance(session, ProcessSession):
             raise ConfigError(f"a session of {self._runtime.name} is no process of its own", "session")
-        return {"op": "process", "pid": session.pid, "ticket": self._admission.ticket(principal, session.pid)}
+        birth = session.birth()
+        if not birth:
+            raise SessionLost("the session's process has ended", "session", "open a new one")
+        return {"op": "process", "pid": session.pid, "ticket": self._admission.ticket(principal, session.pid, birth)}
 
     def _remember(self, token: str, admitted: Admitted) -> dict[str, Any]:
         subject = {key: value for key, value in admitted.subject().items() if key != "code_sha256"}

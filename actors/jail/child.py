@@ -17,6 +17,7 @@ from typing import Final, Protocol
 from runvisor.actors.channel.frames import FrameSocket, Message
 from runvisor.actors.jail import scratch as scratches
 from runvisor.actors.jail.uids import UIDS
+from runvisor.actors.process_birth import process_birth
 from runvisor.policies.errors import ProtocolError, SpawnFailed, WorkerCrashed
 
 READY_TIMEOUT_S: Final = 20.0
@@ -205,6 +206,16 @@ class Child:
         self._exited.wait(timeout_s)
         return self._exit
 
+    def birth(self) -> str:
+        """Return what tells it from every process that has or had its number (`process_birth`); empty if it has ended.
+
+        A child that has ended is reaped by its zygote, and its number may be another's by now.
+        """
+        birth = process_birth(self.pid)
+        with self._closing:
+            has_ended = self._closed or _is_readable(self.pidfd)
+        return "" if has_ended else birth  # it lives after that was read, so that the number was still its own
+
     def kill(self) -> None:
         """Kill it and everything that it started. Harmless when it is dead."""
         with contextlib.suppress(ProcessLookupError, OSError):
@@ -243,6 +254,12 @@ class Child:
             )
         UIDS.give_back(self.uid)
         self._exited.set()
+
+
+def _is_readable(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def process_of(pidfd: int) -> int:

@@ -117,6 +117,10 @@ class JailedSession:
         """See `ProcessSession.pid`."""
         return self._child.pid
 
+    def birth(self) -> str:
+        """See `ProcessSession.birth`."""
+        return self._child.birth()
+
     @property
     def ended(self) -> str:
         """See `OpenSession.ended`."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from runvisor.actors.ebpf.probe import probe_ebpf
-from runvisor.policies.errors import ConfigError, TrustViolation
+from runvisor.policies.errors import ConfigError, SessionLost, TrustViolation
 from runvisor.policies.observations import ObservedTable
 from runvisor.policies.trust import Trust
 from runvisor.supervisor.client import Supervisor
@@ -110,6 +111,15 @@ def test_the_ticket_of_a_session_that_has_ended_is_worth_nothing(verified: Super
 
     with pytest.raises(TrustViolation, match="has ended"):
         verified.observing("syscalls", session=Ended(), duration_s=0.1).result()  # type: ignore[arg-type]
+
+
+def test_a_session_whose_process_has_ended_gets_no_ticket(verified: Supervisor) -> None:
+    with verified.session("python") as session:
+        pid, _ = session.process()
+        os.kill(pid, signal.SIGKILL)
+        assert wait_until(lambda: not Path(f"/proc/{pid}").exists())
+        with pytest.raises(SessionLost, match="has ended"):
+            session.process()
 
 
 def test_one_thing_at_a_time_is_observed(supervisor: Supervisor) -> None:

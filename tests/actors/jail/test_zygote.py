@@ -23,6 +23,7 @@ from runvisor.actors.jail.probe import probe_jail
 from runvisor.actors.jail.spec import JailSpec
 from runvisor.actors.jail.standing import find_standing, layers_for
 from runvisor.actors.jail.zygote import Zygote
+from runvisor.actors.process_birth import process_birth
 from runvisor.policies.errors import SpawnFailed
 from runvisor.policies.permissions import MiB
 from tests.stopping import stop
@@ -280,6 +281,16 @@ def test_killing_it_is_seen_and_its_cgroup_goes(zygote: Zygote) -> None:
 
 
 @needs("memory cgroup")
+def test_one_that_has_ended_has_no_birth_even_if_its_number_is_anothers_by_then(child: Child) -> None:
+    assert child.birth() == process_birth(child.pid) != ""
+    child.kill()
+    assert child.exit() is not None
+    child.pid = os.getpid()  # the kernel gives out numbers again
+    assert child.birth() == ""
+    child.close()
+    assert child.birth() == ""
+
+
 def test_closing_the_zygote_leaves_nothing_behind() -> None:
     own = f"runvisor-{os.getpid()}-*"  # other programs on this machine may make and remove theirs
     before = set(find_hierarchy().parent.glob(own))
