@@ -24,6 +24,8 @@ class Usage:
     queue_s: float = 0.0
     """Waiting for an instance, before that."""
     cpu_s: float | None = None
+    """By the kernel's clock, which it moves when a thread leaves its core and at each tick: of an
+    execution shorter than that (1 to 10 ms) it may show less, down to 0, unless the kernel counts."""
     peak_memory_bytes: int | None = None
     instructions: int | None = None
     bytes_in: int = 0

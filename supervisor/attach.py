@@ -15,6 +15,7 @@ from ray.exceptions import RayError
 from runvisor.actors.settings import Observability
 from runvisor.policies.errors import ConfigError, SpawnFailed
 from runvisor.supervisor.actor import NAME, NAMESPACE, SupervisorActor, SupervisorOptions
+from runvisor.supervisor.clusters import own_clusters
 from runvisor.supervisor.fault_handlers import kept_fault_handlers
 
 _EMBEDDED_RAY: Final = {
@@ -25,6 +26,8 @@ _EMBEDDED_RAY: Final = {
 _STARTS: Final = 2
 _TIMED_OUT: Final = "timed out during startup"
 """What Ray says when its own processes took longer than half a minute, which a busy machine makes them."""
+
+_OTHER_VERSION: Final = "Version mismatch"
 
 
 def connect(address: str | None) -> bool:
@@ -60,7 +63,11 @@ def connect(address: str | None) -> bool:
             raise ConfigError(
                 f"no Ray cluster at {address}: {error}", "address", "start one, or leave it out"
             ) from None
-        except Exception as error:  # it has no class of its own for this
+        except Exception as error:  # it has no classes of its own for these
+            if address is not None and _OTHER_VERSION in str(error):
+                raise ConfigError(
+                    f"the Ray cluster at {address} runs another version of Ray or Python", "address", "name another"
+                ) from None
             if _TIMED_OUT not in str(error):
                 raise
         else:
@@ -68,22 +75,50 @@ def connect(address: str | None) -> bool:
     raise SpawnFailed("Ray did not start: this machine is too busy", "ray", "try again, or give it less to do")
 
 
-def running_supervisor(address: str | None) -> Any:
-    """Return the supervisor actor that runs on a cluster, and start none.
+def running_supervisor(address: str | None) -> tuple[Any, str]:
+    """Return the supervisor actor that runs on a cluster, and the cluster's address; start none.
 
     Args:
-        address: A Ray address; None is the Ray that this process or machine has.
+        address: A Ray address; None is the Ray that this process is on, or else the one
+            that ``RAY_ADDRESS`` names, or else the only one of this user on this machine.
 
     Raises:
-        ConfigError: No Ray cluster answers, or no supervisor runs there.
+        ConfigError: No Ray cluster answers, there is none or more than one of this user's
+            to choose from, or no supervisor of ours runs there.
     """
-    connect(address or "auto")
+    connect(address or _only_cluster())
+    found = str(ray.get_runtime_context().gcs_address)
     try:
-        return ray.get_actor(NAME, namespace=NAMESPACE)
+        actor = ray.get_actor(NAME, namespace=NAMESPACE)
     except ValueError:
         raise ConfigError(
-            "no supervisor runs there", "address", "start one: Supervisor.start, or any command with --address"
+            f"no supervisor runs on the Ray cluster at {found}",
+            "address",
+            "start one: Supervisor.start, or any command with --address",
         ) from None
+    if not hasattr(actor, "running"):
+        raise ConfigError(
+            f"what is named {NAME} on the Ray cluster at {found} is not a supervisor of this version",
+            "address",
+            "give the address of another cluster",
+        )
+    return actor, found
+
+
+def _only_cluster() -> str:
+    """Return the cluster to take when none is named; any where this process is on Ray already."""
+    named = os.environ.get("RAY_ADDRESS", "")
+    if named or ray.is_initialized():
+        return named
+    clusters = own_clusters()
+    match clusters:
+        case (only,):
+            return only
+        case ():
+            what, remedy = "no Ray cluster of this user runs on this machine", "start a supervisor, or name one"
+        case _:
+            what, remedy = "more than one Ray cluster of this user runs here", f"name one of {', '.join(clusters)}"
+    raise ConfigError(what, "address", remedy)
 
 
 def watched(options: SupervisorOptions, observability: Observability | None) -> SupervisorOptions:

@@ -139,7 +139,8 @@ class Counting:
             return told_uncounted(result, self._reason)
         return replace(
             result,
-            usage=replace(result.usage, kernel=self._usage),
+            # Its clock lags behind a process that still runs, by a tick at most; the account was charged at its answer.
+            usage=replace(result.usage, kernel=self._usage, cpu_s=max(result.usage.cpu_s or 0.0, self._usage.cpu_s)),
             isolation=replace(result.isolation, witness=COUNTED),
         )
 

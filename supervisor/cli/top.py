@@ -23,7 +23,9 @@ _MIN_INTERVAL_S = 0.1
 def top(
     once: Annotated[bool, typer.Option("--once", help="Look once and end.")] = False,
     interval: Annotated[float, typer.Option(help="Seconds between two looks.")] = 1.0,
-    address: Annotated[str | None, typer.Option(help="A Ray cluster; default is the one of this machine.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="A Ray cluster; default is your only one on this machine.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document per look.")] = False,
 ) -> None:
     """Show the executions of a running supervisor, the busiest first; Ctrl-C ends it.
@@ -34,11 +36,11 @@ def top(
     if interval < _MIN_INTERVAL_S:
         raise ConfigError(f"{interval:g} s is too short", "--interval", f"give at least {_MIN_INTERVAL_S:g}")
     with reserved_stdout(wanted=as_json):
-        actor = running_supervisor(address)
+        actor, found = running_supervisor(address)
         before: dict[str, Running] = {}
         if as_json or once:
             while True:
-                snapshot = _look(actor, before)
+                snapshot = _look(actor, found, before)
                 if as_json:
                     print_json(_document(snapshot))
                 else:
@@ -49,13 +51,13 @@ def top(
                 time.sleep(interval)
         with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
             while True:
-                snapshot = _look(actor, before)
+                snapshot = _look(actor, found, before)
                 live.update(render(snapshot), refresh=True)
                 before = snapshot.by_id()
                 time.sleep(interval)
 
 
-def _look(actor: Any, before: dict[str, Running]) -> Snapshot:
+def _look(actor: Any, address: str, before: dict[str, Running]) -> Snapshot:
     try:
         answer: Any = ray.get(actor.running.remote())
     except RayError as error:
@@ -68,11 +70,13 @@ def _look(actor: Any, before: dict[str, Running]) -> Snapshot:
             pool["runtime"]: pool["witness"] for pool in answer["pools"] if pool["witness"] not in ("", "kernel")
         },
         loads={pool["runtime"]: pool["load"] for pool in answer["pools"]},
+        address=address,
     )
 
 
 def _document(snapshot: Snapshot) -> dict[str, Any]:
     return {
+        "address": snapshot.address,
         "observability": "kernel" if snapshot.counts else "off",
         "not_counted": dict(snapshot.uncounted),
         "pools": {runtime: dict(load) for runtime, load in snapshot.loads.items()},

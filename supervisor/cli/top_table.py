@@ -26,6 +26,8 @@ class Snapshot:
     """Runtimes that are not counted although it was, and why."""
     loads: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """By runtime: idle, busy and waiting."""
+    address: str = ""
+    """The Ray cluster that was looked at."""
 
     def sorted(self) -> list[tuple[Running, Rates | None]]:
         """Return the rows, the one that uses most CPU first, then the oldest."""
@@ -47,7 +49,8 @@ def render(snapshot: Snapshot) -> RenderableType:
         f"{runtime}: {load.get('busy', 0)} busy, {load.get('idle', 0)} idle, {load.get('waiting', 0)} waiting"
         for runtime, load in snapshot.loads.items()
     )
-    parts: list[RenderableType] = [Text(pools or "no pool has been started", style="dim"), table]
+    head = pools or "no pool has been started"
+    parts: list[RenderableType] = [Text(f"{head} · Ray at {snapshot.address}", style="dim"), table]
     if not snapshot.rows:
         parts.append(Text("nothing runs", style="dim"))
     if not snapshot.counts:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -12,15 +14,19 @@ import pytest
 from runvisor.actors.python.runtime import PythonRuntime
 from runvisor.actors.runtime import Cell, Watch
 from runvisor.actors.v8.runtime import V8Runtime
+from runvisor.actors.witness.accounts import Accounts
+from runvisor.actors.witness.counting import Counting
+from runvisor.actors.witness.witness import Witness
 from runvisor.policies.errors import GuestException, TimeLimitExceeded
 from runvisor.policies.permissions import Permissions
-from runvisor.policies.result import Result
+from runvisor.policies.result import Isolation, Result, Usage
 from runvisor.policies.task import Task
 from runvisor.policies.trust import Grant, Trust
 from runvisor.policies.values import Packed, pack
 from runvisor.policies.witness import Attempt, KernelUsage
 from tests.actors.executing import execute
 from tests.actors.witness.loaded_programs import loaded_programs
+from tests.actors.witness.processes import say
 
 GETPPID, REBOOT, BPF, CLONE3, IOCTL, IO_URING_SETUP = 110, 169, 321, 435, 16, 425
 FIRST_READ_BYTES = 4
@@ -231,6 +237,29 @@ def test_each_cell_of_a_session_has_its_own_counts(python: PythonRuntime) -> Non
             assert made(counted(result), "getppid") == calls
     finally:
         session.close()
+
+
+@dataclass
+class Known:
+    """What counting knows of a child."""
+
+    pidfd: int
+    identity: int | None
+
+
+def test_a_clock_that_lags_behind_what_the_kernel_counted_is_not_believed(
+    witness: Witness, reader: tuple[subprocess.Popen[bytes], int]
+) -> None:
+    """The clock of a process that still runs moves at the next tick; here it has not moved at all."""
+    process, identity = reader
+    accounts = Accounts.connect(witness.path, 1)
+    with Counting(Known(-1, identity), accounts.open(identity), "") as counting:
+        say(process, b"1")
+        counting.finish(killed=False)
+        for clock_s in (None, 0.0, 1000.0):
+            result = counting.told(Result(isolation=Isolation("test"), usage=Usage(cpu_s=clock_s)))
+            assert result.usage.cpu_s == max(clock_s or 0.0, counted(result).cpu_s) > 0
+    accounts.close()
 
 
 def test_javascript_is_counted_like_python(v8: V8Runtime) -> None:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+import ray
 from rich.console import Console
 
 from runvisor.actors.jail.probe import probe_jail
@@ -60,6 +61,7 @@ def test_top_shows_what_runs_and_says_that_nothing_is_counted(command: Command, 
     assert status == 0
     assert "endless.py" in out
     assert "kernel accounting is off" in out
+    assert f"Ray at {ray.get_runtime_context().gcs_address}" in out
 
 
 @needs_jail
@@ -74,6 +76,7 @@ def test_top_for_programs_is_one_document(command: Command, endless: Execution) 
     assert one["kernel"] is None
     assert one["rates"] is None
     assert told["pools"]["python"]["busy"] >= 1
+    assert told["address"] == ray.get_runtime_context().gcs_address
 
 
 @needs_jail
