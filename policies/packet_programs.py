@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from runvisor.policies.errors import GuestSyntaxError, InvalidTask
+from runvisor.policies.errors import GuestSyntaxError
 from runvisor.policies.packets import Kind
 from runvisor.policies.record_text import Dialect, read
 from runvisor.policies.records import LAYOUT_FILE, MAX_STATE_BYTES, PROGRAM_FILE
-from runvisor.policies.struct_values import StructValues
+from runvisor.policies.struct_values import StructValues, first_state
 from runvisor.policies.structs import Struct
 from runvisor.policies.values import Value
 
@@ -53,13 +53,7 @@ class PacketProgram:
         Raises:
             InvalidTask: A name that the state does not have, or a value that does not fit.
         """
-        if self.state is None:
-            if fields:
-                raise InvalidTask(
-                    "the program has no state to set", "inputs['state']", "declare struct state, or leave it out"
-                )
-            return b""
-        return StructValues(self.state).encode(fields, "inputs['state']")
+        return first_state(StructValues(self.state) if self.state else None, fields)
 
     def state_value(self, state: bytes) -> Value:
         """Return the fields of the state behind the last packet."""

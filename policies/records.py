@@ -52,7 +52,7 @@ from runvisor.policies.dtypes import check_same, has_layout, laid_out, record_of
 from runvisor.policies.errors import GuestSyntaxError, InvalidTask
 from runvisor.policies.record_inputs import Records
 from runvisor.policies.record_text import ENTRY, read
-from runvisor.policies.struct_values import StructValues
+from runvisor.policies.struct_values import StructValues, first_state
 from runvisor.policies.structs import TYPEDEFS, Struct
 from runvisor.policies.values import Value
 
@@ -154,14 +154,7 @@ class RecordProgram:
         Raises:
             InvalidTask: A name that the state does not have, or a value that does not fit.
         """
-        if self.state is None:
-            if fields:
-                raise InvalidTask(
-                    "the program has no state to set", "inputs['state']", "declare struct state, or leave it out"
-                )
-            return b""
-        assert self._values is not None
-        return self._values.encode(fields, "inputs['state']")
+        return first_state(self._values, fields)
 
     def value(self, selected: int, state: bytes | bytearray | memoryview) -> dict[str, Value]:
         """Return the value of an execution.

@@ -194,3 +194,20 @@ def _integer(value: Any, kind: str, where: str) -> int:
     if not low <= number < 1 << bits:
         raise InvalidTask(f"{number} does not fit {kind}", where, f"give {low} to {(1 << bits) - 1}")
     return number
+
+
+def first_state(values: StructValues | None, fields: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a program's state before its first record or packet; fields left out are zero.
+
+    Args:
+        values: Of its ``struct state``; None if it has none.
+        fields: What the task's inputs give, by name.
+
+    Raises:
+        InvalidTask: A name that the state does not have, or a value that does not fit.
+    """
+    if values is not None:
+        return values.encode(fields, "inputs['state']")
+    if fields:
+        raise InvalidTask("the program has no state to set", "inputs['state']", "declare struct state, or leave it out")
+    return b""
