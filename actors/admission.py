@@ -55,6 +55,18 @@ class Admitted:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class AdmittedObservation:
+    """An observation that may be made."""
+
+    principal: str
+    request: ObservationRequest
+    target: str
+    """Whose process it is, for the audit log."""
+    birth: str
+    """Which process the ticket is for; empty without one."""
+
+
 def ending(result: Result) -> dict[str, Any]:
     """Return what the audit log says of how an execution ended."""
     said: dict[str, Any] = {
@@ -130,7 +142,7 @@ class Admission:
                 )
             return Admitted(task, grant, arm)
 
-    def admit_observation(self, request: Message) -> tuple[str, ObservationRequest, str]:
+    def admit_observation(self, request: Message) -> AdmittedObservation:
         """Return who wants to observe, what, and whose process that is; or refuse it and record that.
 
         An observer sees what another process does, so it takes trust to name any. A
@@ -148,8 +160,7 @@ class Admission:
             authority = who.authority = self._authority(request.get("authority"))
             asked = ObservationRequest.from_wire(request.get("observation"))
             is_own = request.get("ticket") is not None
-            if is_own:
-                self._check_ticket(request["ticket"], authority.principal, asked.pid)
+            birth = self._birth(request["ticket"], authority.principal, asked.pid) if is_own else ""
             target, least = ("own execution", Trust.VERIFIED) if is_own else ("process", Trust.TRUSTED)
             if authority.trust < least:
                 what = "its own executions" if is_own else "a process by its number"
@@ -166,7 +177,7 @@ class Admission:
                     "duration_s",
                     f"ask for at most {limit_s:g} s",
                 )
-            return authority.principal, asked, target
+            return AdmittedObservation(authority.principal, asked, target, birth)
 
     def ticket(self, principal: str, pid: int, birth: str) -> bytes:
         """Seal that a process is a principal's, so that another pool believes it.
@@ -189,7 +200,8 @@ class Admission:
         with self._recorded():
             return self._authority(request.get("authority")).principal
 
-    def _check_ticket(self, sealed: object, principal: str, pid: int) -> None:
+    def _birth(self, sealed: object, principal: str, pid: int) -> str:
+        """Check a ticket, and return the birth that it is sealed for."""
         if not isinstance(sealed, bytes):
             raise ProtocolError("a ticket is bytes", "ticket")
         ticket = ProcessTicket.unseal(sealed, self._key, now=time.time())
@@ -199,6 +211,7 @@ class Admission:
             raise TrustViolation(
                 f"process {pid} has ended, or runs on another node", "ticket", "observe an execution that still runs"
             )
+        return ticket.birth
 
     @contextmanager
     def _recorded(self) -> Iterator[_Asker]:

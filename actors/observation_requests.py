@@ -46,17 +46,18 @@ class ObservationRequests:
             ConfigError: There is no such process, or this pool observes nothing.
             ProtocolError: The request is malformed.
         """
-        principal, asked, target = self._admission.admit_observation(request)
+        admitted = self._admission.admit_observation(request)
+        principal, asked = admitted.principal, admitted.request
         runtime = self._runtime
         if not isinstance(runtime, ObservingRuntime):
             raise ConfigError(f"{runtime.name} observes nothing", "observe", "ask the ebpf pool")
-        subject = _subject(asked, target)
+        subject = _subject(asked, admitted.target)
         self._audit.append("execution", "intend to observe", principal, subject)
         with (
             self._running.admit(principal, execution_id(request.get("execution"))) as cancellation,
             progress.answers.cancel_when_gone(cancellation),
         ):
-            table = runtime.observe(asked, progress.watch(cancellation))
+            table = runtime.observe(asked, progress.watch(cancellation), principal, admitted.birth)
         ending = {"ended": table.ended, "observed_s": table.duration_s, "rows": len(table), "lost": table.lost}
         self._audit.append("execution", "observe", principal, {**subject, **ending})
         return {"op": "observed", "table": table.to_wire(), "load": runtime.load().to_wire()}

@@ -251,12 +251,14 @@ class ProcessSession(Protocol):
 class ObservingRuntime(Protocol):
     """A runtime that can watch what processes ask of the kernel."""
 
-    def observe(self, request: ObservationRequest, watch: Watch) -> ObservedTable:
+    def observe(self, request: ObservationRequest, watch: Watch, principal: str = "", birth: str = "") -> ObservedTable:
         """Observe a process until the time is over, it has ended, or it is called off.
 
         Args:
             request: What, of whom, for how long; already admitted by the pool.
             watch: Told when the first event will be seen; asked whether to go on.
+            principal: For whom; none has so many that others have none left.
+            birth: Which process the number stands for (see `process_birth`); empty for the one that has it now.
 
         Raises:
             ConfigError: There is no such process.

@@ -164,9 +164,9 @@ class EbpfRuntime:
             language=task.language,
         )
 
-    def observe(self, request: ObservationRequest, watch: Watch) -> ObservedTable:
+    def observe(self, request: ObservationRequest, watch: Watch, principal: str = "", birth: str = "") -> ObservedTable:
         """See `ObservingRuntime.observe`."""
-        return self._observers.observe(request, watch.cancellation, watch.started)
+        return self._observers.observe(request, watch.cancellation, watch.started, principal, birth)
 
     def load(self) -> Load:
         """See `Runtime.load`."""

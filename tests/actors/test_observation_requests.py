@@ -17,6 +17,7 @@ from runvisor.actors.audit_log import AuditLog
 from runvisor.actors.cancellation import Cancellation
 from runvisor.actors.channel.frames import Message
 from runvisor.actors.channel.unix import UnixChannel, UnixServer
+from runvisor.actors.process_birth import process_birth
 from runvisor.actors.runtime import Load, Probe, Watch
 from runvisor.actors.service import PoolService
 from runvisor.policies.authority import Authority
@@ -25,6 +26,7 @@ from runvisor.policies.observations import Column, ObservationRequest, ObservedT
 from runvisor.policies.permissions import Permissions
 from runvisor.policies.result import Isolation, Result
 from runvisor.policies.task import Task
+from runvisor.policies.tickets import ProcessTicket
 from runvisor.policies.trust import Grant, Trust
 
 KEY = bytes(range(32))
@@ -38,6 +40,7 @@ class Watcher:
 
     def __init__(self) -> None:
         self.ended = threading.Event()
+        self.asked: list[tuple[str, str]] = []
 
     def probe(self) -> Probe:
         return Probe(self.name, True, "")
@@ -48,7 +51,8 @@ class Watcher:
     def execute(self, task: Task, variant: str, grant: Grant, watch: Watch) -> Result:
         return Result(Isolation("none"))
 
-    def observe(self, request: ObservationRequest, watch: Watch) -> ObservedTable:
+    def observe(self, request: ObservationRequest, watch: Watch, principal: str = "", birth: str = "") -> ObservedTable:
+        self.asked.append((principal, birth))
         watch.started()
         stopped = threading.Event()
         with watch.cancellation.waking(stopped.set):
@@ -133,6 +137,15 @@ def test_it_is_written_down_before_it_begins_and_when_it_has_ended(service: Pool
     assert (intended["action"], intended["principal"]) == ("intend to observe", "ada")
     assert intended["details"] == {**ASKED.to_wire(), "target": "process"}
     assert (done["action"], done["details"]["rows"], done["details"]["ended"]) == ("observe", 1, "stopped")
+
+
+def test_a_ticket_is_for_one_process_whoever_has_its_number_later(service: PoolService, watcher: Watcher) -> None:
+    birth = process_birth(ASKED.pid)
+    for sealed in (birth, "another"):
+        ticket = ProcessTicket("ada", ASKED.pid, sealed, time.time() + 60).seal(KEY)
+        answer = ask(service, authority=authority(Trust.VERIFIED), ticket=ticket)
+    assert isinstance(error_of(answer), TrustViolation)
+    assert watcher.asked == [("ada", birth)]
 
 
 @pytest.mark.parametrize("trust", [Trust.UNTRUSTED, Trust.VERIFIED])

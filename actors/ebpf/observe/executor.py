@@ -118,6 +118,8 @@ def _wait(channel: FrameSocket, maps: dict[int, Map], follow: bool) -> str:
         if order["op"] == "begin":
             until_ns = order["until_ns"]
         else:
+            for thread in order["gone"]:
+                targets.delete(THREAD.pack(thread))
             for thread in order["threads"]:
                 targets.update(THREAD.pack(thread), MARK)
         # Threads are followed from now on, but until it begins the time is over.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Final
 
 from runvisor.actors.cancellation import Cancellation
@@ -21,6 +23,7 @@ from runvisor.actors.ebpf.observe.targets import check_process, check_sight
 from runvisor.actors.ebpf.observe.transfers import TRANSFERS
 from runvisor.actors.jail.spec import JailSpec
 from runvisor.actors.jail.zygote import Zygote
+from runvisor.actors.process_birth import process_birth
 from runvisor.policies.errors import PoolExhausted, SpawnFailed
 from runvisor.policies.observations import ObservationRequest, ObservedTable
 from runvisor.policies.permissions import MiB
@@ -33,6 +36,8 @@ CAPABILITIES: Final = frozenset({"CAP_BPF", "CAP_PERFMON"})
 """What an executor keeps: to load programs, and to load those of the tracing kinds."""
 _GUEST: Final = "runvisor.actors.ebpf.observe.executor"
 _MAX_OBSERVERS: Final = 8
+_MAX_OWN: Final = 4
+"""Of one principal, so that none holds all for an hour."""
 _MEMORY_BYTES: Final = 64 * MiB
 _ENTRY_BYTES: Final = 128
 """What the kernel adds to an entry of a hash, at most."""
@@ -50,14 +55,19 @@ class Observers:
         self._compiler = compiler
         self._lock = threading.Lock()
         self._codes: dict[str, dict[str, bytes]] = {}
-        self._offsets: dict[tuple[str, str], int] = {}
+        self._compiling: dict[str, threading.Lock] = {}
         self._zygote: Zygote | None = None
         self._cores = 0
-        self._busy = 0
+        self._busy: Counter[str] = Counter()
         self._closed = False
 
     def observe(
-        self, request: ObservationRequest, cancellation: Cancellation, on_started: Callable[[], None]
+        self,
+        request: ObservationRequest,
+        cancellation: Cancellation,
+        on_started: Callable[[], None],
+        principal: str = "",
+        birth: str = "",
     ) -> ObservedTable:
         """Observe a process until the time is over, it has ended, or it is called off.
 
@@ -65,29 +75,35 @@ class Observers:
             request: What, of whom, for how long.
             cancellation: Ends it early, with what was seen until then.
             on_started: Called when the first event will be seen.
+            principal: For whom.
+            birth: Which process the number stands for (see `process_birth`); empty for the one that has it now.
 
         Raises:
             ConfigError: There is no such process.
             SpawnFailed: This machine does not let us; says what is missing.
-            PoolExhausted: As many observations run as may.
+            PoolExhausted: As many observations run as may, of all or of this principal.
             WorkerCrashed: The executor died or lied; nothing of it is left.
         """
+        birth = birth or process_birth(request.pid)
         check_process(request.pid)
         check_sight()
         program = PROGRAMS[request.what]
-        with self._admitted():
-            codes, zygote = self._prepared(program)
+        with self._admitted(principal):
+            codes = self._compiled(program)
+            zygote = self._started()
             table_bytes = program.entries * (_ENTRY_BYTES + program.key_bytes + 8 * self._cores + self._wide(program))
             child = zygote.spawn(memory_bytes=_MEMORY_BYTES + table_bytes)
             try:
-                return ObservingProcess(child, request, program, self._cores).run(codes, cancellation, on_started)
+                return ObservingProcess(child, request, birth, program, self._cores).run(
+                    codes, cancellation, on_started
+                )
             finally:
                 child.close()
 
     @property
     def busy(self) -> int:
         """How many observations run."""
-        return self._busy
+        return self._busy.total()
 
     def close(self) -> None:
         """End every observation; closing twice is fine."""
@@ -101,32 +117,42 @@ class Observers:
         return -(-program.value.size // 8) * 8 * self._cores
 
     @contextmanager
-    def _admitted(self) -> Iterator[None]:
+    def _admitted(self, principal: str) -> Iterator[None]:
         with self._lock:
-            if self._busy >= _MAX_OBSERVERS:
-                raise PoolExhausted(
-                    f"{_MAX_OBSERVERS} observations run already", "ebpf/observe", "wait for one", {"retry_after_s": 1.0}
-                )
-            self._busy += 1
+            for count, limit, whose in (
+                (self._busy[principal], _MAX_OWN, f"{principal} runs"),
+                (self.busy, _MAX_OBSERVERS, "the pool runs"),
+            ):
+                if count >= limit:
+                    raise PoolExhausted(
+                        f"{whose} {count} observations already", "ebpf/observe", "wait for one", {"retry_after_s": 1.0}
+                    )
+            self._busy[principal] += 1
         try:
             yield
         finally:
             with self._lock:
-                self._busy -= 1
+                self._busy[principal] -= 1
+                self._busy += Counter()  # forgets who runs none
 
-    def _prepared(self, program: ObservationProgram) -> tuple[dict[str, bytes], Zygote]:
-        """Return a program's instructions and the zygote, made when they are first asked for."""
+    def _compiled(self, program: ObservationProgram) -> dict[str, bytes]:
+        """Return a program's instructions, compiled when they are first asked for; others do not wait for that."""
         with self._lock:
-            if self._closed:
-                raise SpawnFailed("the runtime is closed", "ebpf/observe")
-            if not self._offsets:
-                self._offsets = _offsets()
+            compiling = self._compiling.setdefault(program.name, threading.Lock())
+        with compiling:
             if program.name not in self._codes:
                 functions = [hook.function for hook in (*harness.TRACKING, *program.hooks)]
-                main = harness.main_text(self._offsets, program.hooks)
+                main = harness.main_text(_offsets(), program.hooks)
                 self._codes[program.name] = self._compiler.instructions(
                     main, program.body, _COMPILE_S, _nobody_waits, functions
                 )
+            return self._codes[program.name]
+
+    def _started(self) -> Zygote:
+        """Return the zygote, made when it is first asked for."""
+        with self._lock:
+            if self._closed:
+                raise SpawnFailed("the runtime is closed", "ebpf/observe")
             if self._zygote is None or not self._zygote.alive:
                 if self._zygote is not None:
                     self._zygote.close()
@@ -143,9 +169,10 @@ class Observers:
                 zygote = Zygote(spec)
                 zygote.start()
                 self._zygote = zygote
-            return self._codes[program.name], self._zygote
+            return self._zygote
 
 
+@cache
 def _offsets() -> dict[tuple[str, str], int]:
     """Find where this kernel's structs keep what the programs read.
 

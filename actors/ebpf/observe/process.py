@@ -16,6 +16,7 @@ from runvisor.actors.ebpf.observe.agreement import MAX_THREADS, MESSAGE_BYTES
 from runvisor.actors.ebpf.observe.program import Entry, ObservationProgram
 from runvisor.actors.ebpf.observe.targets import threads_of
 from runvisor.actors.jail.child import Child
+from runvisor.actors.process_birth import process_birth
 from runvisor.policies.errors import ConfigError, MemoryLimitExceeded, ProtocolError, SpawnFailed, WorkerCrashed
 from runvisor.policies.observations import Cell, Ended, ObservationRequest, ObservedTable
 
@@ -34,13 +35,17 @@ class ObservingProcess:
     Args:
         child: A sealed child that runs `runvisor.actors.ebpf.observe.executor`; it stays the caller's.
         request: What is observed.
+        birth: Which process the request's number stands for; see `process_birth`.
         program: How.
         cores: For how many cores the kernel keeps values.
     """
 
-    def __init__(self, child: Child, request: ObservationRequest, program: ObservationProgram, cores: int) -> None:
+    def __init__(
+        self, child: Child, request: ObservationRequest, birth: str, program: ObservationProgram, cores: int
+    ) -> None:
         self._child = child
         self._request = request
+        self._birth = birth
         self._program = program
         self._cores = cores
         self._frames = FrameBuffer(max_bytes=_FRAME_BYTES, decode=decode_report)
@@ -105,18 +110,41 @@ class ObservingProcess:
         )
 
     def _follow(self, start_by: float) -> None:
-        """Have all threads followed, also those that came meanwhile."""
+        """Have all threads followed, also those that came meanwhile, and none that had ended when it was told.
+
+        The programs that see threads begin and end are attached. Whoever is listed after it
+        was told will be seen to end; the others may have ended before, and their numbers be others'.
+        """
         known: frozenset[int] = frozenset()
-        while new := threads_of(self._request.pid, follow=self._request.follow) - known:
+        while new := (listed := self._listed()) - known:
             known |= new
             if len(known) > MAX_THREADS // 2:
                 raise ConfigError(
                     f"the process has more than {MAX_THREADS // 2} threads", "pid", "observe a smaller one"
                 )
-            self._send({"op": "follow", "threads": sorted(new)})
-            self._expect("following", start_by)
-        if not known:
-            raise ConfigError(f"process {self._request.pid} has ended", "pid", "observe it while it runs")
+            self._tell(new, frozenset(), start_by)
+        gone = known - listed
+        while gone:
+            self._tell(frozenset(), gone, start_by)
+            back = gone & self._listed()  # a new thread of the target, which lost its mark just now
+            self._tell(back, frozenset(), start_by)
+            gone = back - self._listed()
+        if not listed:
+            raise self._has_ended()
+
+    def _listed(self) -> frozenset[int]:
+        """Return the threads to follow, if the process is still the one that was asked for."""
+        threads = threads_of(self._request.pid, follow=self._request.follow)
+        if process_birth(self._request.pid) != self._birth:
+            raise self._has_ended()
+        return threads
+
+    def _tell(self, threads: frozenset[int], gone: frozenset[int], start_by: float) -> None:
+        self._send({"op": "follow", "threads": sorted(threads), "gone": sorted(gone)})
+        self._expect("following", start_by)
+
+    def _has_ended(self) -> ConfigError:
+        return ConfigError(f"process {self._request.pid} has ended", "pid", "observe it while it runs")
 
     def _has_ended_by(self, until: float, cancellation: Cancellation) -> bool:
         """Wait for the process's word that it is over; false when it is to be told."""

@@ -10,6 +10,10 @@ from runvisor.policies.errors import ConfigError, SpawnFailed
 _PROC: Final = Path("/proc")
 _FIRST_PID_NAMESPACE: Final = "pid:[4026531836]"
 """PROC_PID_INIT_INO of include/linux/proc_ns.h."""
+_FLAGS: Final = 6
+"""Place of the kernel's flags behind a thread's name."""
+_PF_EXITING: Final = 4
+"""Set before the tracepoint of the exit, and kept; see include/linux/sched.h."""
 
 
 def check_sight() -> None:
@@ -26,6 +30,8 @@ def check_sight() -> None:
 
 def threads_of(pid: int, *, follow: bool) -> frozenset[int]:
     """Return the ids of a process's threads, and of its descendants' if asked; empty if it is gone.
+
+    Threads that are ending are left out: nothing would tell when their numbers become others'.
 
     Args:
         pid: The process, not a thread of one.
@@ -64,9 +70,18 @@ def _status(pid: int) -> dict[str, str]:
 
 def _threads(pid: int) -> list[int]:
     try:
-        return [int(entry.name) for entry in (_PROC / str(pid) / "task").iterdir()]
+        return [int(entry.name) for entry in (_PROC / str(pid) / "task").iterdir() if not _is_ending(entry)]
     except OSError:
         return []
+
+
+def _is_ending(thread: Path) -> bool:
+    """Whether a thread is past the start of its exit, or is gone; a first thread may stay so for hours."""
+    try:
+        stat = (thread / "stat").read_text(errors="replace")
+    except OSError:
+        return True
+    return bool(int(stat.rpartition(")")[2].split()[_FLAGS]) & _PF_EXITING)
 
 
 def _children() -> dict[int, list[int]]:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,9 @@ import pytest
 from runvisor.actors.cancellation import Cancellation
 from runvisor.actors.ebpf.compiler import Compiler
 from runvisor.actors.ebpf.observe import observers, process, targets
+from runvisor.actors.ebpf.observe.targets import threads_of
 from runvisor.actors.ebpf.runtime import EbpfRuntime
+from runvisor.actors.process_birth import process_birth
 from runvisor.actors.runtime import PoolSize, Watch
 from runvisor.policies.errors import ConfigError, PoolExhausted, RunvisorError, SpawnFailed, WorkerCrashed
 from runvisor.policies.observations import ObservationRequest, ObservedTable
@@ -216,6 +218,111 @@ def test_as_many_run_at_once_as_may_and_no_more(
     last.cancellation.cancel()
     last.end()
     assert runtime.observe(ObservationRequest("syscalls", idle, 0.1), Watch()).ended == "time"
+
+
+def test_one_principal_does_not_hold_all(
+    observing: Callable[[], Observing], runtime: EbpfRuntime, idle: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observers, "_MAX_OWN", 1)
+    observing()
+    request = ObservationRequest("syscalls", idle, 0.05)
+    with pytest.raises(PoolExhausted, match="runs 1 observations"):
+        runtime.observe(request, Watch())
+    for _ in range(2):
+        assert runtime.observe(request, Watch(), "another").ended == "time"
+
+
+def test_while_one_is_compiled_others_run_and_the_pool_closes(idle: int) -> None:
+    compiling, go_on = threading.Event(), threading.Event()
+
+    class Slow(Compiler):
+        def instructions(
+            self,
+            main: str,
+            body: str,
+            timeout_s: float,
+            on_started: Callable[[], None],
+            functions: Sequence[str] = (),
+        ) -> dict[str, bytes]:
+            if body == observers.PROGRAMS["io"].body:
+                compiling.set()
+                assert go_on.wait(LONG_S)
+            return super().instructions(main, body, timeout_s, on_started, functions)
+
+    compiler = Slow(PoolSize(minimum=0, maximum=2))
+    mine = observers.Observers(compiler)
+    failures: list[RunvisorError] = []
+
+    def observe_io() -> None:
+        try:
+            mine.observe(ObservationRequest("io", idle, 0.05), Cancellation(), lambda: None)
+        except RunvisorError as error:
+            failures.append(error)
+
+    slow = threading.Thread(target=observe_io)
+    try:
+        compiler.start()
+        slow.start()
+        assert compiling.wait(LONG_S)
+        other = threading.Thread(
+            target=mine.observe,
+            args=(ObservationRequest("sched", idle, 0.05), Cancellation(), lambda: None),
+            daemon=True,
+        )
+        closing = threading.Thread(target=mine.close, daemon=True)
+        for thread in (other, closing):
+            thread.start()
+            thread.join(LONG_S / 2)
+            assert not thread.is_alive()
+    finally:
+        go_on.set()
+        slow.join()
+        mine.close()
+        compiler.close()
+    assert [failure.what for failure in failures] == ["the runtime is closed"]
+
+
+def test_a_process_that_has_the_number_of_the_one_meant_is_not_observed(runtime: EbpfRuntime, idle: int) -> None:
+    request = ObservationRequest("syscalls", idle, 0.05)
+    with pytest.raises(ConfigError, match="has ended"):
+        runtime.observe(request, Watch(), birth=process_birth(os.getppid()))
+    assert runtime.observe(request, Watch(), birth=process_birth(idle)).ended == "time"
+
+
+def test_a_thread_that_ended_while_it_was_listed_leaves_its_number_unobserved(
+    runtime: EbpfRuntime, idle: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with known_process("for _ in range(100): os.getpgid(0)") as heir, Cancellation() as cancellation:
+        first = iter([{heir.pid}])  # as if a thread of the target had had the number
+        monkeypatch.setattr(
+            process, "threads_of", lambda pid, *, follow: threads_of(pid, follow=follow) | next(first, set())
+        )
+
+        def let_it_run() -> None:
+            go(heir)
+            assert heir.wait(LONG_S) == 0
+            cancellation.cancel()
+
+        request = ObservationRequest("syscalls", idle, LONG_S)
+        table = runtime.observe(request, Watch(let_it_run, cancellation=cancellation))
+    assert table.ended == "stopped"
+    assert "getpgid" not in table.column("syscall")
+
+
+def test_a_child_that_ended_unnoticed_by_its_parent_does_not_stay_observed(runtime: EbpfRuntime) -> None:
+    code = """
+if os.fork() == 0: os._exit(0)
+os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+sys.stdout.write("ready\\n")
+sys.stdout.flush()
+sys.stdin.readline()
+"""
+    with known_process(code) as parent:
+        go(parent)
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "ready\n"
+        request = ObservationRequest("syscalls", parent.pid, 20.0)
+        assert runtime.observe(request, Watch(lambda: go(parent))).ended == "target"
 
 
 def test_what_is_no_running_process_is_refused(runtime: EbpfRuntime, idle: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,11 +17,13 @@ from hypothesis import strategies as st
 
 from runvisor.actors.cancellation import Cancellation
 from runvisor.actors.channel.frames import FrameSocket, Message
+from runvisor.actors.ebpf.observe import process
 from runvisor.actors.ebpf.observe.observers import PROGRAMS
 from runvisor.actors.ebpf.observe.process import ObservingProcess
 from runvisor.actors.ebpf.observe.program import Entry
 from runvisor.actors.ebpf.observe.syscalls import SYSCALLS
 from runvisor.actors.jail.child import Child
+from runvisor.actors.process_birth import process_birth
 from runvisor.policies.errors import MemoryLimitExceeded, SpawnFailed, WorkerCrashed
 from runvisor.policies.observations import ObservationRequest, ObservedTable
 
@@ -46,12 +49,18 @@ class Liar:
     def exit(self, timeout_s: float) -> None:
         del timeout_s
 
-    def close(self) -> None:
+    def close(self) -> list[Message]:
+        """End it, and return what it was told."""
         self.channel.close()  # a thread that still sends gives up
         self._thread.join()
+        told: list[Message] = []
+        with contextlib.suppress(OSError):
+            while (message := self._peer.receive()) is not None:
+                told.append(message)
         self._peer.close()
         for fd in (self.stderr_fd, self._stderr):
             os.close(fd)
+        return told
 
     def _say(self, words: Sequence[Message]) -> None:
         with contextlib.suppress(OSError):
@@ -61,19 +70,22 @@ class Liar:
 
 
 @contextmanager
-def liar(*words: Message) -> Iterator[ObservingProcess]:
+def liar(*words: Message, told: list[Message] | None = None) -> Iterator[ObservingProcess]:
     peer = Liar(words)
-    request = ObservationRequest("syscalls", os.getpid(), 5.0)
     try:
-        yield ObservingProcess(cast(Child, peer), request, SYSCALLS, CORES)
+        with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as idle:
+            request = ObservationRequest("syscalls", idle.pid, 5.0)
+            yield ObservingProcess(cast(Child, peer), request, process_birth(idle.pid), SYSCALLS, CORES)
     finally:
-        peer.close()
+        heard = peer.close()
+        if told is not None:
+            told += heard
 
 
-def run(process: ObservingProcess) -> ObservedTable:
+def run(one: ObservingProcess) -> ObservedTable:
     codes = {hook.function: b"" for hook in SYSCALLS.hooks} | dict.fromkeys(("rv_on_fork", "rv_on_exec", "rv_on_exit"))
     with Cancellation() as cancellation:
-        return process.run(cast(dict[str, bytes], codes), cancellation, lambda: None)
+        return one.run(cast(dict[str, bytes], codes), cancellation, lambda: None)
 
 
 @pytest.mark.parametrize(
@@ -93,13 +105,13 @@ def run(process: ObservingProcess) -> ObservedTable:
     ],
 )
 def test_a_table_that_cannot_be_is_an_error_and_not_a_table(words: tuple[Message, ...], says: str) -> None:
-    with liar(*BEGUN, *words, DONE) as process, pytest.raises(WorkerCrashed, match=says):
-        run(process)
+    with liar(*BEGUN, *words, DONE) as one, pytest.raises(WorkerCrashed, match=says):
+        run(one)
 
 
 def test_a_table_without_an_end_is_none() -> None:
-    with liar(*BEGUN, ENTRY) as process, pytest.raises(WorkerCrashed, match="died"):
-        run(process)
+    with liar(*BEGUN, ENTRY) as one, pytest.raises(WorkerCrashed, match="died"):
+        run(one)
 
 
 @pytest.mark.parametrize(
@@ -112,8 +124,8 @@ def test_a_table_without_an_end_is_none() -> None:
     ],
 )
 def test_one_that_does_not_begin_says_why(word: Message, error: type[Exception]) -> None:
-    with liar(word) as process, pytest.raises(error):
-        run(process)
+    with liar(word) as one, pytest.raises(error):
+        run(one)
 
 
 @pytest.mark.parametrize(
@@ -121,9 +133,28 @@ def test_one_that_does_not_begin_says_why(word: Message, error: type[Exception])
 )
 def test_invented_counts_and_ends_do_no_harm(last: Message) -> None:
     full = {"op": "entries", "keys": b"\xff" * len(KEY), "values": b"\xff" * len(VALUE)}
-    with liar(*BEGUN, full, last) as process:
-        table = run(process)
+    with liar(*BEGUN, full, last) as one:
+        table = run(one)
     assert ObservedTable.from_wire(table.to_wire()) == table
+
+
+def test_threads_that_ended_before_they_were_followed_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    listings = iter(
+        [
+            {1, 2, 3},  # are followed
+            {1},  # the others have ended, and are forgotten
+            {1, 3},  # a new thread of the target got the number 3, and is followed again
+            {1, 3},
+        ]
+    )
+    monkeypatch.setattr(process, "threads_of", lambda pid, *, follow: frozenset(next(listings)))
+    told: list[Message] = []
+    following = [{"op": "following"}] * 4
+    with liar({"op": "attached"}, *following, DONE, told=told) as one:
+        run(one)
+    orders = [(order["threads"], order["gone"]) for order in told if order["op"] == "follow"]
+    assert orders == [([1, 2, 3], []), ([], [2, 3]), ([3], [])]
+    assert next(listings, None) is None
 
 
 @given(st.data())
