@@ -69,12 +69,13 @@ class Accounts:
         self._links = fds[2:]
         self._lock = threading.Lock()
         self._free: SimpleQueue[int] = SimpleQueue()
-        self._retired: SimpleQueue[int | None] = SimpleQueue()
+        self._retired: SimpleQueue[tuple[int | None, int] | None] = SimpleQueue()
+        """Accounts to be struck off, and for whom: nobody where it was never given; None is the end."""
         self._open = 0
         self._ended = ""
         self._names = _names()
         for number in message["numbers"]:
-            self._retired.put(number)
+            self._retired.put((None, number))
         self._recycle_waiting()
         channel.settimeout(None)
         for work in (self._recycle, self._hear):
@@ -132,13 +133,14 @@ class Accounts:
         try:
             number = self._free.get(timeout=_RECYCLED_S)
         except Empty:
-            self._leave(None)
+            self._leave(None, None)
             raise NotCounted("more executions at once than there are accounts") from None
         self._words[number, OWNER] = identity
         try:
-            self._ids.update(struct.pack("=Q", identity), struct.pack("=I", number))
+            with self._lock:
+                self._ids.update(struct.pack("=Q", identity), struct.pack("=I", number))
         except OSError as error:
-            self._leave(number)
+            self._leave(None, number)
             raise NotCounted(f"the kernel does not register the sandbox: {error}") from None
         return Account(self, identity, number)
 
@@ -152,13 +154,10 @@ class Accounts:
         return read_words(words, self._names)
 
     def strike_off(self, identity: int, number: int) -> None:
-        """Stop counting a child and let another have its account, once no core still writes to it."""
-        self._words[number, OWNER] = 0
-        with contextlib.suppress(OSError):
-            self._ids.delete(struct.pack("=Q", identity))
-        self._leave(number)
+        """Soon count a child no more, and then let another have its account, once no core still writes to it."""
+        self._leave(identity, number)
 
-    def _leave(self, number: int | None) -> None:
+    def _leave(self, identity: int | None, number: int | None) -> None:
         """End what `open` began, and give its account back if it had one."""
         with self._lock:
             self._open -= 1
@@ -166,7 +165,7 @@ class Accounts:
         if is_last:
             self._let_go()
         elif number is not None:
-            self._retired.put(number)
+            self._retired.put((identity, number))
 
     def close(self) -> None:
         """Give everything back as soon as nothing is open any more; nothing new is counted. Closing twice is fine."""
@@ -207,16 +206,30 @@ class Accounts:
             pass
 
     def _recycle_waiting(self) -> bool:
-        """Zero the accounts that were given back, as soon as no program that knew them still runs."""
-        numbers = [self._retired.get()]
+        """Strike off what was given back, and zero it as soon as no program that knew it still runs."""
+        retired = [self._retired.get()]
         while not self._retired.empty():
-            numbers.append(self._retired.get())
+            retired.append(self._retired.get())
+        numbers: list[int] = []
+        with self._lock:
+            if self._ended:  # what is registered still is struck off by the witness, or goes with it
+                return False
+            for each in retired:
+                assert each is not None
+                identity, number = each
+                numbers.append(number)
+                self._words[number, OWNER] = 0
+                if identity is None:
+                    continue
+                key = struct.pack("=Q", identity)
+                with contextlib.suppress(OSError):
+                    if self._ids.lookup(key) == struct.pack("=I", number):  # else it has its next account already
+                        self._ids.delete(key)
         settle()
         with self._lock:
             if self._ended:
                 return False
             for number in numbers:
-                assert number is not None
                 self._words[number] = 0
                 self._free.put(number)
         return True

@@ -61,3 +61,19 @@ def test_a_process_is_counted_again_under_its_next_account(
         say(process, word)
         assert account.usage().read_bytes - before.read_bytes == len(word)
         account.close()
+
+
+def test_who_is_struck_off_does_not_lose_the_account_that_it_was_given_next(witness: Witness) -> None:
+    accounts = Accounts.connect(witness.path, 8)
+    account = opened(accounts, NOBODY)
+    try:
+        for _ in range(100):
+            account.close()
+            account = opened(accounts, NOBODY)
+            held = [opened(accounts, NOBODY + other) for other in range(1, 8)]  # all: the last one was struck off
+            assert NOBODY in dict(witness.registered())
+            for each in held:
+                each.close()
+    finally:
+        account.close()
+        accounts.close()
