@@ -146,7 +146,8 @@ class Admission:
         """Return who wants to observe, what, and whose process that is; or refuse it and record that.
 
         An observer sees what another process does, so it takes trust to name any. A
-        principal's own executions, for which their pool gave it a ticket, take less.
+        principal's own executions, for which their pool gave it a ticket, take less, unless
+        a program of the principal's is to run in the kernel.
 
         Args:
             request: With ``authority``, ``observation`` and, for an own execution, ``ticket``.
@@ -162,8 +163,11 @@ class Admission:
             is_own = request.get("ticket") is not None
             birth = self._birth(request["ticket"], authority.principal, asked.pid) if is_own else ""
             target, least = ("own execution", Trust.VERIFIED) if is_own else ("process", Trust.TRUSTED)
+            if asked.program is not None:
+                least = Trust.TRUSTED
             if authority.trust < least:
                 what = "its own executions" if is_own else "a process by its number"
+                what = "by a program of its own" if asked.program is not None else what
                 raise TrustViolation(
                     f"{authority.principal} may claim at most {authority.trust.label} trust, and to observe "
                     f"{what} takes {least.label}",

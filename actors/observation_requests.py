@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -65,4 +66,8 @@ class ObservationRequests:
 
 def _subject(asked: ObservationRequest, target: str) -> Mapping[str, Any]:
     """Return what the audit log says of an observation."""
-    return {**asked.to_wire(), "target": target}
+    subject = {**asked.to_wire(), "target": target}
+    if asked.program is not None:
+        del subject["program"]
+        subject["program_sha256"] = hashlib.sha256(asked.program.encode(errors="replace")).hexdigest()
+    return subject

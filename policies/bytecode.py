@@ -18,7 +18,7 @@ from include/uapi/linux/bpf.h (BPF_JCOND, BPF_PSEUDO_KFUNC_CALL).
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -111,19 +111,28 @@ def decode(code: bytes) -> tuple[Instruction, ...]:
     )
 
 
-def scan(code: bytes, loop: Loop, *, max_instructions: int, maps: int = 2, helpers: Sequence[int] = ()) -> int:
+def scan(
+    code: bytes,
+    loop: Loop | None,
+    *,
+    max_instructions: int,
+    maps: int = 2,
+    helpers: Sequence[int] = (),
+    offered: Collection[int] = (),
+) -> int:
     """Check a compiled program, harness included.
 
     Args:
         code: The instructions as the compiler left them: maps named by index, iterator
             calls by `ITERATOR_CALLS`.
-        loop: How the harness was told to loop.
+        loop: How the harness was told to loop; None: it does not.
         max_instructions: The longest program allowed.
         maps: How many the harness looks up.
         helpers: Numbers of the kernel's helpers that the harness calls besides, once each.
+        offered: Numbers of those that the author may call, as often as he likes.
 
     Returns:
-        The most instructions from one pass of the gate to the next.
+        The most instructions from one pass of the gate to the next; without a gate, from start to end.
 
     Raises:
         CapabilityDenied: It calls the kernel, or names kernel objects, beyond the harness.
@@ -165,20 +174,21 @@ def scan(code: bytes, loop: Loop, *, max_instructions: int, maps: int = 2, helpe
         if is_next if loop == "iterator" else instruction.opcode == _MAY_GOTO:
             gates.append(index)
         index += width
-    if len(gates) != 1:
+    if loop is not None and len(gates) != 1:
         raise CapabilityDenied(
             f"the program has {len(gates)} loop gates, not the harness's one",
             "instructions",
             "leave the harness as it is",
         )
+    calls = [number for number in calls if number not in offered]
     _check_calls(calls, [_MAP_LOOKUP] * maps + [*helpers] + (list(ITERATOR_CALLS) if loop == "iterator" else []))
     for index, ahead in enumerate(ways):
         if not middles.isdisjoint(ahead):
             raise _denied("jumps into the middle of an instruction", index)
-    return _longest_turn(ways, gates[0])
+    return _longest_turn(ways, gates[0] if loop is not None else None)
 
 
-def _longest_turn(ways: list[tuple[int, ...]], gate: int) -> int:
+def _longest_turn(ways: list[tuple[int, ...]], gate: int | None) -> int:
     """Return the most instructions from the gate, or the start, to the gate or the end.
 
     Raises:
@@ -186,7 +196,8 @@ def _longest_turn(ways: list[tuple[int, ...]], gate: int) -> int:
     """
     longest = [0] * len(ways)
     state = bytearray(len(ways))  # 0 new, 1 on the way that is being walked, 2 done
-    for start in (0, *ways[gate]):
+    starts = (0,) if gate is None else (0, *ways[gate])
+    for start in starts:
         if start == gate or state[start] == 2:
             continue
         stack = [start]
@@ -208,7 +219,7 @@ def _longest_turn(ways: list[tuple[int, ...]], gate: int) -> int:
             if state[at] == 1:
                 state[at] = 2
                 longest[at] = 1 + max((longest[there] for there in ahead), default=0)
-    return 1 + max((longest[start] for start in (0, *ways[gate]) if start != gate), default=0)
+    return (gate is not None) + max((longest[start] for start in starts if start != gate), default=0)
 
 
 def _check_load(program: tuple[Instruction, ...], index: int, maps: int) -> None:
@@ -230,7 +241,7 @@ def _check_load(program: tuple[Instruction, ...], index: int, maps: int) -> None
         raise _denied("names a kernel object that is not its own", index)
 
 
-def _ways(instruction: Instruction, index: int, width: int, length: int, loop: Loop) -> tuple[int, ...]:
+def _ways(instruction: Instruction, index: int, width: int, length: int, loop: Loop | None) -> tuple[int, ...]:
     """Check an instruction's control flow; return where it may go on."""
     opcode = instruction.opcode
     if not instruction.is_jump:

@@ -19,6 +19,9 @@ BUILT_INS: Final[Mapping[str, str]] = {
     "io": "bytes read and written, by descriptor",
 }
 """The observations that ship with runvisor."""
+PROGRAM: Final = "program"
+"""Observing by the author's own program."""
+MAX_PROGRAM_CHARACTERS: Final = 65536
 MIN_DURATION_S: Final = 0.01
 MAX_DURATION_S: Final = 3600.0
 _MAX_PID: Final = 1 << 22
@@ -59,22 +62,31 @@ use syscalls, sched, files or io
     """
 
     what: str
-    """One of `BUILT_INS`."""
+    """One of `BUILT_INS`, or `PROGRAM`."""
     pid: int
     """The process; with all its threads."""
     duration_s: float
     """It ends then, or when nothing of the target is left, or when it is called off."""
     follow: bool = True
     """Also the processes that it has started or starts meanwhile, and those that they start."""
+    program: str | None = None
+    """The author's text, if `what` is `PROGRAM`; see `runvisor.policies.event_programs`."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.what, str) or self.what not in BUILT_INS:
+        if self.what == PROGRAM and self.program is not None:
+            if not isinstance(self.program, str) or len(self.program) > MAX_PROGRAM_CHARACTERS:
+                raise ConfigError(
+                    f"the program is no text of up to {MAX_PROGRAM_CHARACTERS} characters", "program", "make it shorter"
+                )
+        elif not isinstance(self.what, str) or self.what not in BUILT_INS:
             names = list(BUILT_INS)
             raise ConfigError(
                 f"there is no observation named {str(self.what)[:80]!r}",
                 "what",
                 f"use {', '.join(names[:-1])} or {names[-1]}",
             )
+        elif self.program is not None:
+            raise ConfigError("observe either what is built in or by a program", "program", "leave out one of them")
         if isinstance(self.pid, bool) or not isinstance(self.pid, int) or not 0 < self.pid <= _MAX_PID:
             raise ConfigError(f"{str(self.pid)[:80]} is no process id", "pid", "give the number of a running process")
         if not is_number(self.duration_s) or not MIN_DURATION_S <= self.duration_s <= MAX_DURATION_S:
@@ -88,7 +100,8 @@ use syscalls, sched, files or io
 
     def to_wire(self) -> dict[str, Any]:
         """Return plain data for `from_wire`."""
-        return {"what": self.what, "pid": self.pid, "duration_s": self.duration_s, "follow": self.follow}
+        data = {"what": self.what, "pid": self.pid, "duration_s": self.duration_s, "follow": self.follow}
+        return data if self.program is None else {**data, "program": self.program}
 
     @classmethod
     def from_wire(cls, data: object) -> ObservationRequest:
@@ -98,7 +111,7 @@ use syscalls, sched, files or io
             ProtocolError: It is something else.
             ConfigError: It names nothing that can be observed.
         """
-        if not isinstance(data, dict) or set(data) != {"what", "pid", "duration_s", "follow"}:
+        if not isinstance(data, dict) or set(data) - {"program"} != {"what", "pid", "duration_s", "follow"}:
             raise ProtocolError("the request holds no observation", "observation")
         return cls(**data)
 

@@ -1,4 +1,4 @@
-"""What the text of a record or packet program may hold, as far as can be told without a compiler.
+"""What the text of an author's C program may hold, as far as can be told without a compiler.
 
 Serves clear messages with places, and equal answers from every engine; that a compiler
 opens no file of the host, and that the program touches nothing but its own memory, is
@@ -24,11 +24,15 @@ class Dialect:
     """What differs between the languages whose texts are read here."""
 
     name: str
-    """``record`` or ``packet``, for messages."""
+    """For messages."""
     structs: tuple[str, ...]
     """The structs whose layout counts."""
     entries: Mapping[str, str]
     """The author's function, by each name that it may have, with its parameters."""
+    returns: str = "int"
+    """What that function returns."""
+    memory: str = "state"
+    """The struct that outlives a call, for messages."""
 
 
 RECORDS: Final = Dialect("record", ("record", "state", "output"), {ENTRY: "struct record *r, struct state *s"})
@@ -106,7 +110,9 @@ def read(source: str, dialect: Dialect = RECORDS) -> tuple[dict[str, Struct], st
         raise GuestSyntaxError(
             f"the program has no function {' or '.join(dialect.entries)}",
             "1:1",
-            " or ".join(f"define int {name}({parameters})" for name, parameters in dialect.entries.items()),
+            " or ".join(
+                f"define {dialect.returns} {name}({parameters})" for name, parameters in dialect.entries.items()
+            ),
         )
     return structs, entry
 
@@ -134,7 +140,7 @@ def _check_token(source: str, token: Token, dialect: Dialect, *, inside: bool) -
     elif token.text in _FLOATS or (token.kind == "number" and is_floating(token.text)):
         what, remedy = f"there is no floating point in {language}", "count in integers, for one in thousandths"
     elif token.text == "static" and inside:
-        what, remedy = f"a function keeps no static data in {language}", "keep it in struct state"
+        what, remedy = f"a function keeps no static data in {language}", f"keep it in struct {dialect.memory}"
     if what:
         raise GuestSyntaxError(what, place(source, token.offset), remedy)
 
@@ -148,7 +154,7 @@ def _check_item(source: str, item: list[Token], dialect: Dialect) -> None:
         raise GuestSyntaxError(
             f"a variable outside every function is not part of the {dialect.name} language",
             place(source, item[0].offset),
-            "keep it in struct state",
+            f"keep it in struct {dialect.memory}",
         )
 
 

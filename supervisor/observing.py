@@ -11,7 +11,8 @@ from typing import Any, Final, Self
 
 from runvisor.actors.channel.frames import Message
 from runvisor.policies.errors import ConfigError, ProtocolError
-from runvisor.policies.observations import MAX_DURATION_S, ObservationRequest, ObservedTable
+from runvisor.policies.event_programs import parse_program
+from runvisor.policies.observations import MAX_DURATION_S, PROGRAM, ObservationRequest, ObservedTable
 from runvisor.policies.result import Result
 from runvisor.policies.values import Value
 from runvisor.supervisor.execution import Call
@@ -112,7 +113,15 @@ class ObservingClient:
 
     _handle: Handle
 
-    def observe(self, what: str, *, pid: int, duration_s: float = 5.0, follow: bool = True) -> ObservedTable:
+    def observe(
+        self,
+        what: str | None = None,
+        *,
+        pid: int,
+        duration_s: float = 5.0,
+        follow: bool = True,
+        program: str | None = None,
+    ) -> ObservedTable:
         """Watch what a process asks of the kernel for a while, without stopping or changing it.
 
         It takes a ceiling of ``trusted``: an observer sees what another process does.
@@ -122,12 +131,16 @@ class ObservingClient:
             pid: The process, on the node of the ``ebpf`` pool; with its threads.
             duration_s: How long; it ends earlier when nothing of the process is left.
             follow: Also its descendants, those to come included.
+            program: Instead of ``what``, an event program of one's own in C; see
+                `runvisor.policies.event_programs`.
 
         Returns:
             The table, as rows, dicts or a numpy array.
 
         Raises:
-            ConfigError: There is no such process or observation.
+            ConfigError: There is no such process, observation or tracepoint.
+            GuestSyntaxError: The program does not compile, or is not safe.
+            CapabilityDenied: The program calls the kernel.
             TrustViolation: This handle's ceiling is too low.
             SpawnFailed: This machine does not let us; says what is missing and how to get it.
 
@@ -136,21 +149,22 @@ class ObservingClient:
             table = sv.observe("syscalls", pid=4242, duration_s=2)
             table.to_dicts()[0]["syscall"]
         """
-        return self.observing(what, pid=pid, duration_s=duration_s, follow=follow).result()
+        return self.observing(what, pid=pid, duration_s=duration_s, follow=follow, program=program).result()
 
     def observing(
         self,
-        what: str,
+        what: str | None = None,
         *,
         pid: int | None = None,
         session: Session | None = None,
         duration_s: float = MAX_DURATION_S,
         follow: bool = True,
+        program: str | None = None,
     ) -> Observation:
         """Begin to observe a process or a session of ours, and return what follows it.
 
-        A session of our own takes a ceiling of ``verified``. What its sandbox does to take
-        cells and to answer is seen too.
+        A session of our own takes a ceiling of ``verified``, or ``trusted`` with a program of
+        one's own. What its sandbox does to take cells and to answer is seen too.
 
         Args:
             what: As for `observe`.
@@ -158,9 +172,12 @@ class ObservingClient:
             session: Or a session.
             duration_s: The longest it lasts.
             follow: As for `observe`.
+            program: As for `observe`.
 
         Raises:
-            ConfigError: The request is malformed. Whatever else fails, `Observation.result` raises.
+            ConfigError: The request is malformed.
+            GuestSyntaxError: The program's text holds what the language does not have.
+                Whatever else fails, `Observation.result` raises.
             SessionLost: The session is gone.
 
         For example::
@@ -175,7 +192,7 @@ class ObservingClient:
         if session is not None:
             pid, ticket = session.process()
         assert pid is not None
-        return Observation(self._handle, ObservationRequest(what, pid, duration_s, follow), ticket)
+        return Observation(self._handle, observation_of(what, pid, duration_s, follow=follow, program=program), ticket)
 
     def observe_run(
         self, what: str, code: str, language: str, *, inputs: Value = None, **options: Any
@@ -205,7 +222,7 @@ class ObservingClient:
                 result = session.run(code, inputs)
             return result, observation.result()
 
-    async def aobserve(self, what: str, **options: Any) -> ObservedTable:
+    async def aobserve(self, what: str | None = None, **options: Any) -> ObservedTable:
         """The async twin of `observe`; a coroutine that is cancelled ends it."""
         options.setdefault("duration_s", 5.0)
         observation = self.observing(what, **options)
@@ -214,3 +231,20 @@ class ObservingClient:
         except asyncio.CancelledError:
             observation.stop()
             raise
+
+
+def observation_of(
+    what: str | None, pid: int, duration_s: float, *, follow: bool, program: str | None
+) -> ObservationRequest:
+    """Return a request, refusing before it is sent what can be told from its text.
+
+    Raises:
+        ConfigError: It is malformed, or names both a built-in observation and a program, or neither.
+        GuestSyntaxError: The program's text holds what the language does not have.
+    """
+    if (what is None) == (program is None):
+        raise ConfigError("observe either what is built in or by a program", "what", "pass what or program")
+    request = ObservationRequest(what or PROGRAM, pid, duration_s, follow, program)
+    if program is not None:
+        parse_program(program)
+    return request

@@ -1,4 +1,4 @@
-"""Finding functions, and members of structs, in the kernel's own type information, without libbpf.
+"""Finding functions, members of structs and tracepoints in the kernel's own type information, without libbpf.
 
 Source: Documentation/bpf/btf.rst (the binary layout).
 """
@@ -12,7 +12,8 @@ from typing import Final
 
 VMLINUX: Final = Path("/sys/kernel/btf/vmlinux")
 _MAGIC: Final = 0xEB9F
-_STRUCT, _UNION, _FUNC = 4, 5, 12
+_PTR, _STRUCT, _UNION, _TYPEDEF, _FUNC, _FUNC_PROTO = 2, 4, 5, 8, 12, 13
+_RAW_TRACEPOINT: Final = b"btf_trace_"
 _DEEPEST: Final = 8
 _HEADER: Final = struct.Struct("<HBBIIIII")
 _TYPE: Final = struct.Struct("<III")
@@ -80,6 +81,41 @@ def member_offsets(data: bytes, members: Iterable[tuple[str, str]]) -> dict[tupl
         for name, offset in _members(data, texts, places, at, 0):
             if name in wanted[name_at]:
                 found.setdefault((wanted[name_at][name], name), offset)
+    return found
+
+
+def raw_tracepoints(data: bytes) -> dict[str, int]:
+    """Return the raw tracepoints of the kernel itself, not of its modules, with how many arguments each has.
+
+    Args:
+        data: The bytes of ``/sys/kernel/btf/vmlinux`` (a walk of some 100 ms).
+
+    Raises:
+        ValueError: The bytes are not BTF.
+
+    Example:
+        >>> raw_tracepoints(VMLINUX.read_bytes())["sys_enter"]  # doctest: +SKIP
+        2
+    """
+    types, texts = _sections(data)
+    places = [0]
+    named: list[tuple[str, int]] = []
+    for at, name_at, kind in _walk(data, types):
+        places.append(at)
+        start = texts.start + name_at
+        if kind == _TYPEDEF and data.startswith(_RAW_TRACEPOINT, start):
+            end = data.index(b"\0", start)
+            named.append((data[start + len(_RAW_TRACEPOINT) : end].decode(errors="replace"), at))
+    found: dict[str, int] = {}
+    for name, at in named:
+        # typedef void (*btf_trace_name)(void *, ...): a pointer to a function, whose first argument is the kernel's
+        for wanted in (_PTR, _FUNC_PROTO):
+            number = _TYPE.unpack_from(data, at)[2]
+            at = places[number] if number < len(places) else 0
+            if not at or (_TYPE.unpack_from(data, at)[1] >> 24) & 31 != wanted:
+                break
+        else:
+            found[name] = max(0, (_TYPE.unpack_from(data, at)[1] & 0xFFFF) - 1)
     return found
 
 

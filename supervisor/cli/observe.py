@@ -21,6 +21,7 @@ from runvisor.policies.result import Result
 from runvisor.supervisor.cli.chart import bar_table, draw
 from runvisor.supervisor.cli.output import console, notes, print_json, print_result, reserved_stdout, visible
 from runvisor.supervisor.client import Supervisor
+from runvisor.supervisor.observing import observation_of
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|)")
 _UNITS: Final = {"ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0}
@@ -29,9 +30,12 @@ _ENDS: Final = {"time": "", "target": "; the process has ended", "stopped": "; s
 
 
 def observe(
-    what: Annotated[str, typer.Argument(help="One of: " + "; ".join(f"{k}: {v}" for k, v in BUILT_INS.items()))],
+    what: Annotated[
+        str | None, typer.Argument(help="One of: " + "; ".join(f"{k}: {v}" for k, v in BUILT_INS.items()))
+    ] = None,
     pid: Annotated[int | None, typer.Option(help="The process to observe, with its threads and descendants.")] = None,
     run: Annotated[Path | None, typer.Option(help="Or code to run, and to observe while it runs.")] = None,
+    program: Annotated[Path | None, typer.Option(help="Instead of those, an event program of your own in C.")] = None,
     duration: Annotated[str, typer.Option("--for", help="How long, at most: 500ms, 5s, 2m.")] = "5s",
     only: Annotated[bool, typer.Option("--only", help="The process alone, without its descendants.")] = False,
     rows: Annotated[int, typer.Option(help="Rows to show; 0 is all.")] = 25,
@@ -46,15 +50,18 @@ def observe(
     if (pid is None) == (run is None):
         raise ConfigError("observe either a process or code", "--pid", "give --pid or --run")
     # What is wrong is refused before anything is started.
-    asked = ObservationRequest(what, pid or os.getpid(), read_duration(duration), not only)
+    source = read_text(program, "--program") if program is not None else None
+    asked = observation_of(what, pid or os.getpid(), read_duration(duration), follow=not only, program=source)
     code = read_code(run) if run is not None else None
+    if code is not None and source is not None:
+        raise ConfigError("a program of your own observes a process", "--run", "give --pid")
     result: Result | None = None
     with reserved_stdout(wanted=as_json), Supervisor.start(address) as supervisor:
         if code is None:
             table = _observe(supervisor, asked, shows_progress=not as_json and notes.is_terminal)
         else:
             permissions = Permissions(timeout_s=asked.duration_s)
-            result, table = supervisor.observe_run(what, *code, permissions=permissions, label=str(run))
+            result, table = supervisor.observe_run(asked.what, *code, permissions=permissions, label=str(run))
         if png is not None:
             _write(png, table)
         if as_json:
@@ -73,11 +80,20 @@ def read_code(file: Path) -> tuple[str, str]:
     Raises:
         ConfigError: It cannot be read, or its language not be told.
     """
-    try:
-        text = file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} cannot be read: {error}", "--run", "give the path of a source file") from None
+    text = read_text(file, "--run")
     return text, detect(text.encode(), file.name).language
+
+
+def read_text(file: Path, option: str) -> str:
+    """Return a file's text.
+
+    Raises:
+        ConfigError: It cannot be read.
+    """
+    try:
+        return file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}", option, "give the path of a source file") from None
 
 
 def read_duration(text: str) -> float:
@@ -116,7 +132,10 @@ def print_table(table: ObservedTable, rows: int) -> None:
 
 
 def _observe(supervisor: Supervisor, asked: ObservationRequest, *, shows_progress: bool) -> ObservedTable:
-    observation = supervisor.observing(asked.what, pid=asked.pid, duration_s=asked.duration_s, follow=asked.follow)
+    what = asked.what if asked.program is None else None
+    observation = supervisor.observing(
+        what, pid=asked.pid, duration_s=asked.duration_s, follow=asked.follow, program=asked.program
+    )
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=notes, transient=True, disable=not shows_progress) as progress:
         task = progress.add_task(f"observing process {asked.pid}", total=asked.duration_s)

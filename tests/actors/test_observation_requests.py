@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import threading
@@ -157,6 +158,30 @@ def test_a_process_by_its_number_takes_trust(service: PoolService, audit: AuditL
     assert (record["kind"], record["principal"]) == ("denial", "ada")
 
 
+PROGRAM = ObservationRequest("program", os.getpid(), 30.0, program="its text")
+
+
+def test_a_program_is_written_down_by_its_digest(service: PoolService, audit: AuditLog) -> None:
+    ask(service, observation=PROGRAM.to_wire())
+    for record in records(audit):
+        assert record["details"]["program_sha256"] == hashlib.sha256(b"its text").hexdigest()
+        assert "its text" not in json.dumps(record)
+
+
+@pytest.mark.parametrize("trust", [Trust.UNTRUSTED, Trust.VERIFIED])
+def test_a_program_of_ones_own_takes_trust_also_for_an_own_execution(
+    service: PoolService, audit: AuditLog, trust: Trust
+) -> None:
+    birth = process_birth(os.getpid())
+    ticket = ProcessTicket("ada", os.getpid(), birth, time.time() + 60).seal(KEY)
+    assert "table" in ask(service, authority=authority(Trust.VERIFIED), ticket=ticket)
+    for given in (None, ticket):
+        error = error_of(ask(service, observation=PROGRAM.to_wire(), authority=authority(trust), ticket=given))
+        assert isinstance(error, TrustViolation)
+        assert "by a program of its own takes trusted" in str(error)
+    assert [record["kind"] for record in records(audit)][-2:] == ["denial", "denial"]
+
+
 def test_a_principals_own_ceiling_bounds_the_time(service: PoolService) -> None:
     error = error_of(ask(service, authority=authority(permissions=Permissions(timeout_s=10.0))))
     assert isinstance(error, CapabilityDenied)
@@ -170,6 +195,9 @@ def test_a_principals_own_ceiling_bounds_the_time(service: PoolService) -> None:
         ({"authority": None}, ProtocolError),
         ({"observation": None}, ProtocolError),
         ({"observation": {**ASKED.to_wire(), "more": 1}}, ProtocolError),
+        ({"observation": {**ASKED.to_wire(), "program": "text"}}, ConfigError),
+        ({"observation": {**ASKED.to_wire(), "what": "program"}}, ConfigError),
+        ({"observation": {**ASKED.to_wire(), "what": "program", "program": 5}}, ConfigError),
         ({"observation": {**ASKED.to_wire(), "pid": "1"}}, ConfigError),
         ({"observation": {**ASKED.to_wire(), "pid": True}}, ConfigError),
         ({"observation": {**ASKED.to_wire(), "duration_s": float("nan")}}, ConfigError),

@@ -271,3 +271,30 @@ def longest_way_between_gates(code: bytes, loop: Loop) -> int:
         return longest[at]
 
     return max(walk(start) for start in [0, *(at for at, gate in enumerate(is_gate) if gate)])
+
+
+def straight(*body: bytes) -> bytes:
+    return b"".join([*MAPS, *body, EXIT])
+
+
+def check_straight(code: bytes) -> int:
+    return scan(code, None, max_instructions=100, helpers=[5], offered=[112])
+
+
+def test_a_harness_without_a_loop_has_no_gate_and_no_cycle() -> None:
+    assert check_straight(straight(call(5))) == 6  # the two halves of a wide load are one step
+    assert check_straight(straight(call(5), one(0x15, offset=2), NOTHING, NOTHING, NOTHING)) == 10
+    for body in (one(0xE5, offset=0), call(NEXT)):
+        with pytest.raises(CapabilityDenied):
+            check_straight(straight(call(5), body))
+    with pytest.raises(GuestSyntaxError, match="loop"):
+        check_straight(straight(call(5), NOTHING, one(0x15, offset=-2)))
+
+
+def test_what_is_offered_may_be_called_often_and_what_is_the_harnesss_may_not() -> None:
+    check_straight(straight(call(5), call(112), call(112)))
+    for number in (1, 5, 113):
+        with pytest.raises(CapabilityDenied):
+            check_straight(straight(call(5), call(number)))
+    with pytest.raises(CapabilityDenied):
+        check_straight(straight(call(5), call(112, 2)))

@@ -41,6 +41,20 @@ def test_what_cannot_be_observed_is_refused(changes: dict[str, Any]) -> None:
         ObservationRequest(**{"what": "io", "pid": 42, "duration_s": 1.0, **changes})
 
 
+def test_a_program_is_asked_for_beside_its_text() -> None:
+    asked = ObservationRequest("program", 42, 2.5, program="text")
+    assert ObservationRequest.from_wire(asked.to_wire()) == asked
+    assert "program" not in ObservationRequest("io", 42, 2.5).to_wire()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"what": "program"}, {"program": "text"}, {"what": "program", "program": "x" * 65537}]
+)
+def test_a_program_and_what_is_built_in_exclude_each_other(changes: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        ObservationRequest(**{"what": "io", "pid": 42, "duration_s": 1.0, **changes})
+
+
 def test_a_table_is_rows_dicts_columns_and_an_array() -> None:
     assert len(TABLE) == 2
     assert next(iter(TABLE)) == {"path": "/etc", "descriptor": 3, "size": 10, "took": 0.5}

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from runvisor.actors.ebpf.observe.names import system_call_number
 from runvisor.actors.ebpf.probe import probe_ebpf
-from runvisor.policies.errors import ConfigError, SessionLost, TrustViolation
+from runvisor.policies.errors import CapabilityDenied, ConfigError, GuestSyntaxError, SessionLost, TrustViolation
 from runvisor.policies.observations import ObservedTable
 from runvisor.policies.trust import Trust
 from runvisor.supervisor.client import Supervisor
@@ -120,6 +121,43 @@ def test_a_session_whose_process_has_ended_gets_no_ticket(verified: Supervisor) 
         assert wait_until(lambda: not Path(f"/proc/{pid}").exists())
         with pytest.raises(SessionLost, match="has ended"):
             session.process()
+
+
+COUNT = f"""// raw_tracepoint: sys_enter
+struct value {{ u64 times; }};
+void on_event(struct event *e, struct value *v) {{ if (e->args[1] == {system_call_number("getpgid")}) v->times++; }}
+"""
+
+
+def test_a_program_of_ones_own_makes_the_table(supervisor: Supervisor) -> None:
+    with supervisor.observing(program=COUNT, pid=os.getpid(), follow=False) as observation:
+        for _ in range(23):
+            os.getpgid(0)
+    assert observation.result().to_dicts() == [{"times": 23}]
+
+
+def test_less_than_trusted_observes_by_no_program_of_its_own(verified: Supervisor, supervisor: Supervisor) -> None:
+    with pytest.raises(TrustViolation, match="by a program of its own takes trusted"):
+        verified.observe(program=COUNT, pid=os.getpid(), duration_s=0.1)
+    with verified.session("python") as session:
+        observation = verified.observing(program=COUNT, session=session, duration_s=0.1)
+        with pytest.raises(TrustViolation, match="by a program of its own takes trusted"):
+            observation.result()
+    with supervisor.session("python") as session:
+        with supervisor.observing(program=COUNT, session=session) as observation:
+            session.run("import os\nfor _ in range(12): os.getpgid(0)")
+        assert observation.result().to_dicts() == [{"times": 12}]
+
+
+def test_what_is_wrong_with_a_program_is_told_by_its_kind(supervisor: Supervisor) -> None:
+    with pytest.raises(GuestSyntaxError, match="does not declare struct value"):
+        supervisor.observing(program="// raw_tracepoint: sys_enter\n" + COUNT.splitlines()[-1], pid=os.getpid())
+    with pytest.raises(ConfigError, match="sys_enter"):
+        supervisor.observe(program=COUNT.replace("sys_enter", "sys_entre"), pid=os.getpid(), duration_s=0.1)
+    with pytest.raises(CapabilityDenied, match="helper"):
+        supervisor.observe(program=COUNT.replace("v->times++", "((int (*)(u32))109)(9)"), pid=os.getpid())
+    with pytest.raises(ConfigError, match="either what is built in or by a program"):
+        supervisor.observing("io", program=COUNT, pid=os.getpid())
 
 
 def test_one_thing_at_a_time_is_observed(supervisor: Supervisor) -> None:

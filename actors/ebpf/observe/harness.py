@@ -148,7 +148,16 @@ TRACKING: Final = (
     Hook("rv_on_exec", "sched_process_exec"),
     Hook("rv_on_exit", "sched_process_exit"),
 )
-"""The harness's own programs."""
+"""The harness's own programs, the one at a thread's end last."""
+
+
+def with_tracking(hooks: Sequence[Hook]) -> tuple[Hook, ...]:
+    """Return an observation's hooks and `TRACKING`, in the order in which they are attached, and so called.
+
+    A new id is followed before the observation sees it, and an end is seen before it is
+    followed no more.
+    """
+    return (*TRACKING[:-1], *hooks, TRACKING[-1])
 
 
 def main_text(offsets: Mapping[tuple[str, str], int], hooks: Sequence[Hook]) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from typing import Final
 
@@ -14,6 +16,7 @@ from runvisor.actors.ebpf import btf
 from runvisor.actors.ebpf.compiler import Compiler
 from runvisor.actors.ebpf.maps import possible_cores
 from runvisor.actors.ebpf.observe import harness
+from runvisor.actors.ebpf.observe.events import EventPrograms
 from runvisor.actors.ebpf.observe.files import FILES
 from runvisor.actors.ebpf.observe.process import ObservingProcess
 from runvisor.actors.ebpf.observe.program import ObservationProgram
@@ -42,6 +45,10 @@ _MEMORY_BYTES: Final = 64 * MiB
 _ENTRY_BYTES: Final = 128
 """What the kernel adds to an entry of a hash, at most."""
 _COMPILE_S: Final = 30.0
+_TRACKING_ONLY: Final = ObservationProgram(
+    "tracking", "", (), 0, struct.Struct(""), pending_bytes=0, entries=0, columns=(), rows=lambda _: []
+)
+"""What an author's program has beside it: the harness's own programs."""
 
 
 class Observers:
@@ -53,6 +60,7 @@ class Observers:
 
     def __init__(self, compiler: Compiler) -> None:
         self._compiler = compiler
+        self._events = EventPrograms(compiler)
         self._lock = threading.Lock()
         self._codes: dict[str, dict[str, bytes]] = {}
         self._compiling: dict[str, threading.Lock] = {}
@@ -79,7 +87,9 @@ class Observers:
             birth: Which process the number stands for (see `process_birth`); empty for the one that has it now.
 
         Raises:
-            ConfigError: There is no such process.
+            ConfigError: There is no such process, or no such tracepoint.
+            GuestSyntaxError: The request's program does not compile, or is not safe; `CapabilityDenied` if it
+                calls the kernel.
             SpawnFailed: This machine does not let us; says what is missing.
             PoolExhausted: As many observations run as may, of all or of this principal.
             WorkerCrashed: The executor died or lied; nothing of it is left.
@@ -87,18 +97,20 @@ class Observers:
         birth = birth or process_birth(request.pid)
         check_process(request.pid)
         check_sight()
-        program = PROGRAMS[request.what]
         with self._admitted(principal):
-            codes = self._compiled(program)
-            zygote = self._started()
-            table_bytes = program.entries * (_ENTRY_BYTES + program.key_bytes + 8 * self._cores + self._wide(program))
-            child = zygote.spawn(memory_bytes=_MEMORY_BYTES + table_bytes)
+            if request.program is None:
+                program = PROGRAMS[request.what]
+                codes = self._compiled(program)
+                return self._run(request, birth, program, codes, cancellation, on_started)
+            authored = self._events.compile(request.program)
+            codes = {**self._compiled(_TRACKING_ONLY), **authored.codes}
             try:
-                return ObservingProcess(child, request, birth, program, self._cores).run(
-                    codes, cancellation, on_started
-                )
-            finally:
-                child.close()
+                table = self._run(request, birth, authored.observation, codes, cancellation, on_started)
+            except SpawnFailed as error:
+                if error.details.get("verifier"):
+                    raise authored.refusal(self._compiler, str(error.details.get("log"))) from None
+                raise
+            return replace(table, what=authored.title)
 
     @property
     def busy(self) -> int:
@@ -112,6 +124,25 @@ class Observers:
             zygote, self._zygote = self._zygote, None
         if zygote is not None:
             zygote.close()
+
+    def _run(
+        self,
+        request: ObservationRequest,
+        birth: str,
+        program: ObservationProgram,
+        codes: Mapping[str, bytes],
+        cancellation: Cancellation,
+        on_started: Callable[[], None],
+    ) -> ObservedTable:
+        """Observe by a program of ours or of an author's, in a process of its own."""
+        zygote = self._started()
+        table_bytes = program.entries * (_ENTRY_BYTES + program.key_bytes + 8 * self._cores + self._wide(program))
+        child = zygote.spawn(memory_bytes=_MEMORY_BYTES + table_bytes)
+        try:
+            observing = ObservingProcess(child, request, birth, program, self._cores)
+            return observing.run(codes, cancellation, on_started)
+        finally:
+            child.close()
 
     def _wide(self, program: ObservationProgram) -> int:
         return -(-program.value.size // 8) * 8 * self._cores

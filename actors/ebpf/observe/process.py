@@ -74,7 +74,7 @@ class ObservingProcess:
             {
                 "op": "observe",
                 "programs": [
-                    [int(hook.kind), hook.event, codes[hook.function]] for hook in (*harness.TRACKING, *program.hooks)
+                    [int(hook.kind), hook.event, codes[hook.function]] for hook in harness.with_tracking(program.hooks)
                 ],
                 "key_bytes": program.key_bytes,
                 "value_bytes": program.value.size,
@@ -224,7 +224,7 @@ class ObservingProcess:
                 "the kernel does not take the observation's programs",
                 "ebpf/observe",
                 "it needs CAP_BPF, CAP_PERFMON and the tracepoints of CONFIG_FTRACE_SYSCALLS",
-                {"log": said},
+                {"log": said, "verifier": message.get("op") == "refused"},
             )
         return self._lie(said)
 

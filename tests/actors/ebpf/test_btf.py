@@ -54,6 +54,25 @@ def test_bytes_that_are_not_btf_are_refused(data: bytes) -> None:
         btf.function_ids(data, ["first"])
 
 
+def referring(name: int, kind: int, to: int) -> bytes:
+    return struct.pack("<III", name, kind << 24, to)
+
+
+def test_a_raw_tracepoint_has_the_arguments_of_its_function_but_the_kernels_own() -> None:
+    texts = b"\0btf_trace_one\0btf_trace_odd\0other\0"
+    types = b"".join(
+        [
+            of_kind(0, 13, 3, 24),  # 1: FUNC_PROTO of three
+            referring(0, 2, 1),  # 2: PTR to it
+            referring(1, 8, 2),  # 3: TYPEDEF "btf_trace_one"
+            referring(15, 8, 1),  # 4: TYPEDEF "btf_trace_odd", of no pointer
+            referring(29, 8, 2),  # 5: TYPEDEF "other"
+            referring(15, 8, 99),  # 6: of a type that is not there
+        ]
+    )
+    assert btf.raw_tracepoints(made(types, texts)) == {"one": 2}
+
+
 @given(st.binary(max_size=200))
 def test_noise_ends(noise: bytes) -> None:
     assert btf.function_ids(made(noise, TEXTS), ["third"]) == {}

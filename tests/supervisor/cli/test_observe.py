@@ -110,6 +110,33 @@ def test_the_command_runs_code_and_observes_it(
     assert "ZeroDivisionError" in str(document["result"]["error"])
 
 
+@pytest.mark.kernel
+@pytest.mark.root
+@pytest.mark.skipif(not probe_ebpf().available, reason=probe_ebpf().detail)
+def test_the_command_observes_by_a_program_from_a_file(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    del supervisor
+    program = tmp_path / "count.c"
+    program.write_text(
+        "// raw_tracepoint: sys_enter\nstruct value { u64 times; };\n"
+        "void on_event(struct event *e, struct value *v) { v->times++; }"
+    )
+    with known_process("sys.stdout.write('ready\\n'), sys.stdout.flush()\nwhile True: os.getppid()") as busy:
+        go(busy)
+        assert busy.stdout is not None
+        assert busy.stdout.readline() == "ready\n"
+        arguments = ["observe", "--program", str(program), "--pid", str(busy.pid), "--for", "500ms"]
+        for option in ([], ["--json"]):
+            monkeypatch.setattr(sys, "argv", ["runvisor", *arguments, *option])
+            with pytest.raises(SystemExit) as ended:
+                main.run()
+            assert not ended.value.code
+            said = capfd.readouterr().out
+            assert "raw_tracepoint sys_enter" in said
+    assert json.loads(said)["rows"][0]["times"] > 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -117,6 +144,9 @@ def test_the_command_runs_code_and_observes_it(
         (["io", "--pid", "1", "--for", "x"], "duration"),
         (["io"], "either a process or code"),
         (["io", "--run", "/nowhere.py"], "cannot be read"),
+        (["--pid", "1"], "either what is built in or by a program"),
+        (["--program", "/nowhere.c", "--pid", "1"], "/nowhere.c cannot be read"),
+        (["--program", "/dev/null", "--pid", "1"], "no function on_event"),
     ],
 )
 def test_bad_use_is_told_before_anything_is_started(
