@@ -115,7 +115,8 @@ def read_duration(text: str) -> float:
 def print_table(table: ObservedTable, rows: int) -> None:
     """Print a table for people: its first rows, then the chart of a histogram."""
     ended = f"{shown(table.duration_s, 'seconds')}{_ENDS[table.ended]}"
-    grid = Table(title=f"{table.what} of process {table.pid}, {ended}", title_justify="left")
+    console.print(Text(f"{table.what} of process {table.pid}, {ended}", style="italic"))  # a title is cut to the table
+    grid = Table()
     for column in table.columns:
         grid.add_column(column.name.removesuffix("_s"), justify="left" if column.kind == "text" else "right")
     shown_rows = table.rows if rows <= 0 or table.is_histogram else table.rows[:rows]
