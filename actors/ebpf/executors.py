@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 from runvisor.actors.cancellation import Cancellation
-from runvisor.actors.channel.frames import MAX_FRAME_BYTES, FrameBuffer, Message
+from runvisor.actors.channel.frames import MAX_FRAME_BYTES, FrameBuffer, Message, encode
 from runvisor.actors.ebpf.loaded import LoadedProgram, LoadedPrograms
 from runvisor.actors.ebpf.placement import Placement
 from runvisor.actors.ebpf.work import SHORT_RUN, Work
@@ -61,6 +61,8 @@ class Executor:
         self._has_started = False
         self._poll = select.poll()
         self._poll.register(child.channel.fileno(), select.POLLIN)
+        self._writable = select.poll()
+        self._writable.register(child.channel.fileno(), select.POLLOUT)
         self.dead = False
         try:
             self._channel.settimeout(_START_S)
@@ -138,11 +140,11 @@ class Executor:
 
     def _load(self, work: Work, deadline: float) -> tuple[LoadedProgram | None, Message]:
         """Have a program loaded, and map its input."""
+        self._channel.settimeout(max(_SHORTEST_S, deadline - time.monotonic() + _GRACE_S))
         for surplus in self._loaded.surplus(work.artifact, work.needed_bytes):
             surplus.close()
             self._channel.send({"op": "unload", "program": surplus.number})
         number = next(self._numbers)
-        self._channel.settimeout(max(_SHORTEST_S, deadline - time.monotonic() + _GRACE_S))
         self._channel.send({"op": "load", "program": number, **work.load_message()})
         self._loading = True
         answer, fds = self._channel.receive_with_fds(work.shared_maps)
@@ -150,30 +152,47 @@ class Executor:
         self._channel.settimeout(None)
         if answer is None:
             raise ProtocolError("it ended within a task", "ebpf")
-        if answer.get("op") != "loaded" or len(fds) != work.shared_maps:
+        is_loaded = answer.get("op") == "loaded"
+        if not is_loaded or len(fds) != work.shared_maps:
             for fd in fds:
                 os.close(fd)
+            if is_loaded:
+                raise ProtocolError(f"it shares {len(fds)} maps, not {work.shared_maps}", "ebpf")
             return None, answer
         loaded = work.loaded(number, fds)
         self._loaded.add(work.artifact, loaded)
         return loaded, answer
 
-    def send(self, request: Message) -> None:
-        """Send a message; for `Work` that runs here."""
-        self._channel.send(request)
+    def send(self, request: Message, deadline: float) -> None:
+        """Send a message, for `Work` that runs here; a short one goes with one system call."""
+        unsent = memoryview(encode(request))
+        while unsent:
+            try:
+                unsent = unsent[self._channel.send_some(unsent) :]
+            except BlockingIOError:
+                _wait(self._writable, deadline)
 
     def answer(self, deadline: float) -> Message:
         """Wait for one answer, with few system calls: this is the hot path."""
         fd = self._channel.fileno()
         while not self._answers:
-            left_s = deadline + _GRACE_S - time.monotonic()
-            if left_s <= 0 or not self._poll.poll(left_s * 1000):
-                raise TimeoutError
+            _wait(self._poll, deadline)
             data = os.read(fd, _READ_BYTES)
             if not data:
                 raise ProtocolError("it ended within a task", "ebpf")
             self._answers.extend(self._frames.feed(data))
         return self._answers.popleft()
+
+
+def _wait(ready: select.poll, deadline: float) -> None:
+    """Wait for the executor.
+
+    Raises:
+        TimeoutError: It is silent, a moment beyond the deadline.
+    """
+    left_s = deadline + _GRACE_S - time.monotonic()
+    if left_s <= 0 or not ready.poll(left_s * 1000):
+        raise TimeoutError
 
 
 class _Ask:
@@ -189,7 +208,7 @@ class _Ask:
         return self.answer()
 
     def send(self, request: Message) -> None:
-        self._executor.send({**request, "program": self._program, "deadline": self._deadline})
+        self._executor.send({**request, "program": self._program, "deadline": self._deadline}, self._deadline)
 
     def answer(self) -> Message:
         return self._executor.answer(self._deadline)
@@ -254,11 +273,11 @@ class Executors:
         finally:
             with self._changed:
                 kept.busy = False
-                self._kept.remove(kept)
-                if not kept.executor.dead:
+                stays = self._forget(kept) and not kept.executor.dead
+                if stays:
                     self._kept.append(kept)  # the first ones are those idle longest
                 self._changed.notify_all()
-            if kept.executor.dead:
+            if not stays:
                 kept.stack.close()
 
     def load(self) -> Load:
@@ -305,10 +324,17 @@ class Executors:
                 made.executor = made.stack.enter_context(self._fresh.lend(cancellation=cancellation))
             except BaseException:
                 with self._changed:
-                    self._kept.remove(made)
+                    self._forget(made)
                     self._changed.notify_all()
                 raise
             return made
+
+    def _forget(self, kept: _Kept) -> bool:
+        """Take one out of those that are kept; return whether it was there: `close` has taken out all."""
+        if kept not in self._kept:
+            return False
+        self._kept.remove(kept)
+        return True
 
     def _has_room(self) -> bool:
         return len(self._kept) < self._size.maximum or any(not kept.busy for kept in self._kept)
