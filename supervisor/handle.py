@@ -39,6 +39,9 @@ from runvisor.supervisor.shared import sealed_inputs
 _RENEW_BEFORE_S: Final = 60.0
 _LEARNED: Final = 8
 """Executions of a batch that are learned from, about: they are all of one family and one moment."""
+_REFUSES_FIRST: Final = "ebpf"
+"""The one runtime that refuses what it cannot take before anything of it runs. Of another's word the task would
+run a second time, after whatever its first run did."""
 
 
 class Handle:
@@ -120,7 +123,7 @@ class Handle:
                 }
                 answer = self._request(request, runtime, pool, decision, task, on_event, call, shared)
                 result = self._read(answer, runtime, decision, task)
-                if not isinstance(result.error, EngineRefused):
+                if not isinstance(result.error, EngineRefused) or runtime != _REFUSES_FIRST:
                     return result
                 asked.add(decision.arm)
                 self._refusals.add(task, decision.arm, result.error)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from runvisor.actors.wasm.backtraces import frames_of
 from runvisor.actors.wasm.conventions import Entry, choose_entry
-from runvisor.policies.errors import GuestError, InvalidTask, LimitExceeded, ProtocolError, RunvisorError
+from runvisor.policies.errors import EngineRefused, GuestError, InvalidTask, LimitExceeded, ProtocolError, RunvisorError
 from runvisor.policies.permissions import KiB
 
 _MAX_TEXT: Final = 64 * KiB
@@ -54,7 +54,8 @@ def guest_error(data: Any) -> GuestError | LimitExceeded:
         ProtocolError: It is none that a guest can end with.
     """
     error = RunvisorError.from_wire(data)
-    if not isinstance(error, GuestError | LimitExceeded):
+    # No engine in wasm refuses what another may take, and the word would have the task run once more.
+    if not isinstance(error, GuestError | LimitExceeded) or isinstance(error, EngineRefused):
         raise ProtocolError("the engine reports an error that is not its guest's")
     details: dict[str, Any] = {str(key)[:100]: _plain(item) for key, item in list(error.details.items())[:10]}
     where = error.where[:_MAX_TEXT]

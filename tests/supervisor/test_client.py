@@ -7,12 +7,15 @@ import json
 import os
 import signal
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from runvisor.actors.channel.base import Channel, OnEvent
+from runvisor.actors.channel.frames import Message
 from runvisor.actors.ebpf.probe import probe_ebpf
 from runvisor.actors.jail.probe import probe_jail
 from runvisor.actors.wasm.cpython import execution as cpython
@@ -89,6 +92,42 @@ def test_a_record_program_that_the_kernel_cannot_take_runs_as_wasm_and_the_decis
         assert "ebpf/record (the program has a loop that the compiler could not unroll)" in result.decision.explain()
     asked = [record for record in audit_records(supervisor) if "ebpf/record" in json.dumps(record)]
     assert len(asked) == 1, "the second task went straight to the other engine"
+
+
+class Refusing:
+    """A channel to a pool whose engine says behind a run that it cannot take the program."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.executions = 0
+        self._channel = channel
+
+    def request(self, message: Message, on_event: OnEvent | None = None, shared: Sequence[int] = ()) -> Message:
+        answer = self._channel.request(message, on_event, shared)
+        if message["op"] == "execute":
+            self.executions += 1
+            answer["result"]["error"] = errors.EngineRefused("run it elsewhere too").to_wire()
+        return answer
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+def test_only_the_kernels_refusal_has_a_task_run_on_another_arm(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "def f(n):\n    s = 0\n    for i in range(n):\n        s += i\n    return s\nf(11)"
+    first = supervisor.run(code, "python")
+    assert first.decision is not None
+    arms = [candidate.arm for candidate in first.decision.candidates if not candidate.excluded_because]
+    assert len(arms) > 1, "there is somewhere to go"
+    refusing = []
+    for runtime in {arm.partition("/")[0] for arm in arms}:
+        link = supervisor._handle._pools.to(runtime)
+        refusing.append(Refusing(link.channel))
+        monkeypatch.setattr(link, "channel", refusing[-1])
+    result = supervisor.run(code, "python")
+    assert isinstance(result.error, errors.EngineRefused)
+    assert sum(each.executions for each in refusing) == 1
 
 
 def test_javascript_that_counts_instructions_runs_on_the_arm_that_can(supervisor: Supervisor) -> None:

@@ -313,6 +313,7 @@ MODULE: Message = {
         {"module": {**MODULE, "functions": 3}},
         {"error": {"type": "WorkerCrashed", "args": ["retry me", "", "", {}]}},
         {"error": {"type": "PolicyError", "args": ["", "", "", {}]}},
+        {"error": {"type": "EngineRefused", "args": ["run me elsewhere too", "", "", {}]}},
         {"error": "none"},
         {"results": b"\0" * 15},
         {"results": "text"},
