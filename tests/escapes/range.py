@@ -27,7 +27,7 @@ from tests.escapes.canaries import Canaries, Sibling
 
 GRACE_S: Final = 1.0
 """How long after its deadline an execution may be over."""
-_BURIAL_S: Final = 1.0
+_BURIAL_S: Final = 5.0
 """How long after its answer the last process of an execution may be gone."""
 _AT_ONCE: Final = 3
 

@@ -43,7 +43,7 @@ def endless(supervisor: Supervisor) -> Iterator[Execution]:
         has_begun.set()
 
     execution = supervisor.submit(
-        "print('ready', flush=True)\nwhile True: pass", "python", label="endless.py", on_output=heard
+        "import os\nprint('ready', flush=True)\nwhile True: pass", "python", label="endless.py", on_output=heard
     )
     try:
         assert has_begun.wait(60)
