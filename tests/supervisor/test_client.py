@@ -280,17 +280,21 @@ def test_every_execution_is_in_the_audit_log(supervisor: Supervisor) -> None:
     assert actions == ["intend", "execute"]
 
 
+ONLY_V8 = "new Intl.Collator();"
+"""What QuickJS does not have, so that the program goes to V8."""
+
+
 def test_a_killed_pool_is_replaced_and_the_callers_task_still_answers(supervisor: Supervisor) -> None:
-    supervisor.run("1", "javascript")
+    supervisor.run(f"{ONLY_V8} 1", "javascript")
     before = active(supervisor, "v8")
     os.kill(before["pid"], signal.SIGKILL)
-    assert supervisor.run("40 + 2", "javascript").value == 42
+    assert supervisor.run(f"{ONLY_V8} 40 + 2", "javascript").value == 42
     assert active(supervisor, "v8")["nonce"] != before["nonce"]
 
 
 def test_a_task_that_had_started_is_not_run_twice(supervisor: Supervisor) -> None:
-    assert supervisor.run("1", "javascript").value == 1
-    endless = Task("new Intl.Collator(); while (true) {}", "javascript", permissions=Permissions(timeout_s=20.0))
+    assert supervisor.run(f"{ONLY_V8} 1", "javascript").value == 1
+    endless = Task(f"{ONLY_V8} while (true) {{}}", "javascript", permissions=Permissions(timeout_s=20.0))
     starts: list[int] = []
 
     def kill_its_pool(event: dict[str, Any]) -> None:
@@ -301,7 +305,7 @@ def test_a_task_that_had_started_is_not_run_twice(supervisor: Supervisor) -> Non
         supervisor._handle.run(endless, on_event=kill_its_pool)
     assert caught.value.details["started"] is True
     assert len(starts) == 1
-    assert supervisor.run("1", "javascript").value == 1
+    assert supervisor.run(f"{ONLY_V8} 1", "javascript").value == 1
 
 
 # Output, calling off, large inputs
