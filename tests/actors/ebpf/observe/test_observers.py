@@ -331,8 +331,7 @@ def test_what_is_no_running_process_is_refused(runtime: EbpfRuntime, idle: int) 
     thread = threading.Thread(target=lambda: (thread_id.append(threading.get_native_id()), hold.wait()))
     thread.start()
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
-        while Path(f"/proc/{ended.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
-            time.sleep(0.001)
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and stays to be reaped
         try:
             none, of_another = "no process", "a thread of process"
             for pid, what in [(1 << 22, none), (thread_id[0], of_another), (ended.pid, none)]:
