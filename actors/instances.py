@@ -159,7 +159,9 @@ class InstancePool(Generic[T]):
                 raise SpawnFailed(f"the pool makes no instances any more: {self._last_error or 'it is closed'}")
             return False
 
-        busy = lambda: f"{self._busy} busy of {self._size.maximum}"  # noqa: E731
+        def busy() -> str:
+            return f"{self._busy} busy of {self._size.maximum}"
+
         self._line.wait_until(is_ready, wait_s, busy, cancellation)
 
     def _wanted(self) -> bool:
