@@ -83,6 +83,7 @@ class Handle:
         language_reason: str = "",
         call: Call | None = None,
         on_event: OnEvent | None = None,
+        arms: Sequence[Arm] = ARMS,
     ) -> Result:
         """Run one task on the arm that looks best, and learn from it.
 
@@ -95,6 +96,7 @@ class Handle:
             call: Its name, and how the caller means to call it off.
             on_event: Called with what the pool says before its last answer: ``started``, when the guest
                 is about to begin (from then on it is never run again), and ``output`` as it is printed.
+            arms: Those to choose from; one alone, to measure it.
 
         Raises:
             PolicyError: It asks for more than it may have, or no arm may run it.
@@ -109,7 +111,7 @@ class Handle:
             wire = {**replace(task, inputs=None).to_wire(), "inputs": inputs.data}
             shared = [part.fileno() for part in inputs.memory]
             while True:
-                decision, runtime, variant, pool = self._place(task, on_excess, language_reason, ARMS)
+                decision, runtime, variant, pool = self._place(task, on_excess, language_reason, arms)
                 if result is not None and decision.arm in asked:
                     return result  # what refused it is all there is
                 request = {

@@ -25,6 +25,7 @@ from runvisor.policies import errors
 from runvisor.policies.audit import verify
 from runvisor.policies.permissions import Filesystem, Permissions
 from runvisor.policies.result import Result
+from runvisor.policies.scheduling.arms import ARMS, Arm
 from runvisor.policies.task import Task
 from runvisor.policies.trust import Trust
 from runvisor.supervisor.client import Supervisor
@@ -452,3 +453,13 @@ def test_large_inputs_keep_their_shape_and_order(supervisor: Supervisor, order: 
         inputs={"a": array, "b": bytes(200_000)},
     )
     assert result.unwrap() == [[300, 400], order == "F", float(array[7, 9]), 200_000]
+
+
+@pytest.mark.parametrize(
+    "arm", [arm for arm in ARMS if arm.name in ("python/native", "python/jit")], ids=lambda arm: arm.variant
+)
+def test_a_task_runs_on_no_other_arms_than_those_named(supervisor: Supervisor, arm: Arm) -> None:
+    task = Task("def f(n):\n    return sum(i for i in range(n))\nf(10)", "python")
+    for _ in range(3):
+        result = supervisor._handle.run(task, arms=(arm,))
+        assert (result.value, f"{result.runtime}/{result.variant}") == (45, arm.name)
