@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from runvisor.actors.artifacts import ArtifactCache
+from runvisor.actors.cancellation import Cancellation
 from runvisor.actors.ebpf.agreement import BODY_NAME, FUNCTION
 from runvisor.actors.ebpf.code_cache import CodeCache
 from runvisor.actors.ebpf.diagnostics import compiler_error
@@ -21,7 +22,7 @@ from runvisor.actors.jail.conversation import Bounds, Transcript, converse
 from runvisor.actors.jail.mounts import SCRATCH
 from runvisor.actors.jail.spec import JailSpec
 from runvisor.actors.jail.zygote import Zygote
-from runvisor.actors.runtime import PoolSize, Watch
+from runvisor.actors.runtime import PoolSize, Watch, called_off
 from runvisor.policies.bytecode import Loop, scan
 from runvisor.policies.errors import (
     CapabilityDenied,
@@ -119,7 +120,13 @@ class Compiler:
         return Artifact(code, cost, *layout)
 
     def checked(
-        self, main: str, body: str, check: Callable[[bytes], int], timeout_s: float, on_started: Callable[[], None]
+        self,
+        main: str,
+        body: str,
+        check: Callable[[bytes], int],
+        timeout_s: float,
+        on_started: Callable[[], None],
+        cancellation: Cancellation | None = None,
     ) -> tuple[bytes, int]:
         """Compile the one program of a text and scan it; what the scan refuses is said with the author's line.
 
@@ -129,12 +136,13 @@ class Compiler:
             check: Scans the instructions, and returns their cost.
             timeout_s: The child is killed then.
             on_started: See `instructions`.
+            cancellation: See `instructions`.
 
         Raises:
-            RunvisorError: See `compile`.
+            RunvisorError: See `compile` and `instructions`.
         """
         deadline = time.monotonic() + timeout_s
-        code = self.instructions(main, body, timeout_s, on_started)[FUNCTION]
+        code = self.instructions(main, body, timeout_s, on_started, cancellation=cancellation)[FUNCTION]
         try:
             return code, check(code)
         except (GuestSyntaxError, CapabilityDenied) as error:
@@ -173,6 +181,7 @@ class Compiler:
         timeout_s: float,
         on_started: Callable[[], None],
         functions: Sequence[str] = (FUNCTION,),
+        cancellation: Cancellation | None = None,
     ) -> dict[str, bytes]:
         """Compile a text to the instructions of its functions, in a child that no text was given to before.
 
@@ -191,8 +200,10 @@ class Compiler:
             timeout_s: The child is killed then.
             on_started: Called once, when the child is about to read the text; not if it is kept.
             functions: Names of the programs.
+            cancellation: Kills the child at once; None, and nothing calls it off.
 
         Raises:
+            Cancelled: It was called off.
             GuestSyntaxError: It does not compile, or has no function of that name.
             TimeLimitExceeded: It took too long to compile.
             MemoryLimitExceeded: It took too much memory to compile.
@@ -203,8 +214,9 @@ class Compiler:
         if kept is not None:
             return kept
         task = {"main": main, "body": body, "functions": list(functions), "wants_lines": False}
-        with self._children.lend() as child:
-            transcript = converse(child, task, Bounds(timeout_s, _MESSAGE_BYTES, _REPLY_BYTES), Watch(on_started))
+        watch = Watch(on_started) if cancellation is None else Watch(on_started, cancellation=cancellation)
+        with self._children.lend(cancellation=watch.cancellation) as child:
+            transcript = converse(child, task, Bounds(timeout_s, _MESSAGE_BYTES, _REPLY_BYTES), watch)
         codes = _instructions(transcript, timeout_s, functions)
         self._cache.put(main, body, functions, codes)
         return codes
@@ -223,6 +235,8 @@ def _instructions(transcript: Transcript, timeout_s: float, functions: Sequence[
         codes = {name: code for name in functions if isinstance(code := found.get(name), bytes)}
         if len(codes) == len(functions):
             return codes
+    if transcript.end == "cancelled":
+        raise called_off()
     if transcript.end == "timeout":
         raise TimeLimitExceeded(
             f"the program was not compiled within {timeout_s:.3g} s", "timeout_s", "raise timeout_s, or write less"

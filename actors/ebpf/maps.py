@@ -20,6 +20,8 @@ from runvisor.actors.ebpf import bpf
 _CREATE, _LOOKUP, _UPDATE, _DELETE, _LOOKUP_BATCH = 0, 1, 2, 3, 24
 _POSSIBLE: Final = Path("/sys/devices/system/cpu/possible")
 _BATCH: Final = 512
+_NOT_THERE: Final = 1
+"""BPF_NOEXIST."""
 _COUNT_AT: Final = 32
 
 
@@ -115,6 +117,13 @@ class Map:
         if not self._element(_UPDATE, key, ctypes.create_string_buffer(value, len(value)), "update"):
             raise OSError(errno.ENOENT, "bpf map update: no such key")
 
+    def add(self, key: bytes, value: bytes) -> bool:
+        """Set the value of a key that has none; return whether it had none. Not for per-core kinds."""
+        try:
+            return self._element(_UPDATE, key, ctypes.create_string_buffer(value, len(value)), "update", _NOT_THERE)
+        except FileExistsError:
+            return False
+
     def delete(self, key: bytes) -> bool:
         """Remove a key; return whether it was there."""
         return self._element(_DELETE, key, None, "delete")
@@ -184,14 +193,18 @@ class Map:
             fd, self.fd = self.fd, -1
             os.close(fd)
 
-    def _element(self, command: int, key: bytes, value: ctypes.Array[ctypes.c_char] | None, what: str) -> bool:
+    def _element(
+        self, command: int, key: bytes, value: ctypes.Array[ctypes.c_char] | None, what: str, flags: int = 0
+    ) -> bool:
         if len(key) != self.key_bytes:
             raise ValueError(f"the key has {len(key)} bytes, not {self.key_bytes}")
         name = ctypes.create_string_buffer(key, len(key))
         at = 0 if value is None else ctypes.addressof(value)
         try:
             bpf.call(
-                command, bpf.attribute(struct.pack("<I4xQQQ", self.fd, ctypes.addressof(name), at, 0)), f"map {what}"
+                command,
+                bpf.attribute(struct.pack("<I4xQQQ", self.fd, ctypes.addressof(name), at, flags)),
+                f"map {what}",
             )
         except OSError as error:
             if error.errno == errno.ENOENT:

@@ -7,6 +7,7 @@ import struct
 import threading
 from typing import Final
 
+from runvisor.actors.cancellation import Cancellation
 from runvisor.actors.ebpf import btf
 from runvisor.actors.ebpf.agreement import FUNCTION
 from runvisor.actors.ebpf.compiler import Compiler
@@ -68,10 +69,15 @@ class EventPrograms:
         self._lock = threading.Lock()
         self._tracepoints: dict[str, int] = {}
 
-    def compile(self, source: str) -> CompiledEvents:
+    def compile(self, source: str, cancellation: Cancellation) -> CompiledEvents:
         """Read, compile and scan a program.
 
+        Args:
+            source: The author's text.
+            cancellation: Ends it at once.
+
         Raises:
+            Cancelled: It was called off.
             GuestSyntaxError: It does not compile, or loops.
             CapabilityDenied: It calls the kernel.
             ConfigError: There is no such tracepoint; names those that are called nearly so.
@@ -80,7 +86,7 @@ class EventPrograms:
         program = parse_program(source)
         main = event_harness.main_text(program, self._arguments(program.event))
         check = event_harness.check_of(program)
-        code, _ = self._compiler.checked(main, program.body, check, _COMPILE_S, _nobody_waits)
+        code, _ = self._compiler.checked(main, program.body, check, _COMPILE_S, _nobody_waits, cancellation)
         return CompiledEvents(program, main, code)
 
     def _arguments(self, event: str) -> int:

@@ -115,16 +115,16 @@ def _wait(channel: FrameSocket, maps: dict[int, Map], follow: bool) -> str:
             return ""
         if order["op"] == "stop":
             return "stopped"
+        new = 0
         if order["op"] == "begin":
             until_ns = order["until_ns"]
         else:
             for thread in order["gone"]:
                 targets.delete(THREAD.pack(thread))
-            for thread in order["threads"]:
-                targets.update(THREAD.pack(thread), MARK)
+            new = sum(targets.add(THREAD.pack(thread), MARK) for thread in order["threads"])
         # Threads are followed from now on, but until it begins the time is over.
         maps[CONTROL_MAP].update(_ZERO, CONTROL.pack(until_ns, follow, 0))
-        channel.send({"op": "following"})
+        channel.send({"op": "following", "new": new})
 
 
 def _send_table(channel: FrameSocket, maps: dict[int, Map], ended: str) -> None:

@@ -27,8 +27,10 @@ from runvisor.actors.ebpf.observe.transfers import TRANSFERS
 from runvisor.actors.jail.spec import JailSpec
 from runvisor.actors.jail.zygote import Zygote
 from runvisor.actors.process_birth import process_birth
-from runvisor.policies.errors import PoolExhausted, SpawnFailed
-from runvisor.policies.observations import ObservationRequest, ObservedTable
+from runvisor.actors.runtime import called_off
+from runvisor.policies.errors import Cancelled, PoolExhausted, SpawnFailed
+from runvisor.policies.event_programs import parse_program
+from runvisor.policies.observations import Column, ObservationRequest, ObservedTable
 from runvisor.policies.permissions import MiB
 
 PROGRAMS: Final[Mapping[str, ObservationProgram]] = {
@@ -63,7 +65,8 @@ class Observers:
         self._events = EventPrograms(compiler)
         self._lock = threading.Lock()
         self._codes: dict[str, dict[str, bytes]] = {}
-        self._compiling: dict[str, threading.Lock] = {}
+        self._compiling: set[str] = set()
+        self._compiled_one = threading.Condition()
         self._zygote: Zygote | None = None
         self._cores = 0
         self._busy: Counter[str] = Counter()
@@ -100,10 +103,17 @@ class Observers:
         with self._admitted(principal):
             if request.program is None:
                 program = PROGRAMS[request.what]
-                codes = self._compiled(program)
+                try:
+                    codes = self._compiled(program, cancellation)
+                except Cancelled:
+                    return _of_nothing(request, program.name, program.columns)
                 return self._run(request, birth, program, codes, cancellation, on_started)
-            authored = self._events.compile(request.program)
-            codes = {**self._compiled(_TRACKING_ONLY), **authored.codes}
+            try:
+                authored = self._events.compile(request.program, cancellation)
+                codes = {**self._compiled(_TRACKING_ONLY, cancellation), **authored.codes}
+            except Cancelled:
+                asked = parse_program(request.program)
+                return _of_nothing(request, asked.title, asked.columns)
             try:
                 table = self._run(request, birth, authored.observation, codes, cancellation, on_started)
             except SpawnFailed as error:
@@ -166,18 +176,36 @@ class Observers:
                 self._busy[principal] -= 1
                 self._busy += Counter()  # forgets who runs none
 
-    def _compiled(self, program: ObservationProgram) -> dict[str, bytes]:
-        """Return a program's instructions, compiled when they are first asked for; others do not wait for that."""
-        with self._lock:
-            compiling = self._compiling.setdefault(program.name, threading.Lock())
-        with compiling:
-            if program.name not in self._codes:
-                functions = [hook.function for hook in (*harness.TRACKING, *program.hooks)]
-                main = harness.main_text(_offsets(), program.hooks)
-                self._codes[program.name] = self._compiler.instructions(
-                    main, program.body, _COMPILE_S, _nobody_waits, functions
-                )
-            return self._codes[program.name]
+    def _compiled(self, program: ObservationProgram, cancellation: Cancellation) -> dict[str, bytes]:
+        """Return a program's instructions, compiled when they are first asked for; others do not wait for that.
+
+        Raises:
+            Cancelled: It was called off before they were there; who else waits for them has them compiled.
+        """
+        with self._compiled_one, cancellation.waking(self._wake):
+            while program.name in self._compiling and not cancellation.cancelled:
+                self._compiled_one.wait()
+            if program.name in self._codes:
+                return self._codes[program.name]
+            if cancellation.cancelled:
+                raise called_off()
+            self._compiling.add(program.name)
+        try:
+            functions = [hook.function for hook in (*harness.TRACKING, *program.hooks)]
+            main = harness.main_text(_offsets(), program.hooks)
+            codes = self._compiler.instructions(
+                main, program.body, _COMPILE_S, _nobody_waits, functions, cancellation=cancellation
+            )
+            self._codes[program.name] = codes
+            return codes
+        finally:
+            with self._compiled_one:
+                self._compiling.remove(program.name)
+                self._compiled_one.notify_all()
+
+    def _wake(self) -> None:
+        with self._compiled_one:
+            self._compiled_one.notify_all()
 
     def _started(self) -> Zygote:
         """Return the zygote, made when it is first asked for."""
@@ -222,6 +250,11 @@ def _offsets() -> dict[tuple[str, str], int]:
         names = ", ".join(".".join(pair) for pair in sorted(missing))
         raise SpawnFailed(f"this kernel has no {names}", "ebpf/observe", "boot Linux 6.4 or later")
     return found
+
+
+def _of_nothing(request: ObservationRequest, what: str, columns: tuple[Column, ...]) -> ObservedTable:
+    """Return the table of one that was called off before it began."""
+    return ObservedTable(what, columns, (), request.pid, 0.0, "stopped")
 
 
 def _nobody_waits() -> None:

@@ -116,13 +116,19 @@ class ObservingProcess:
         was told will be seen to end; the others may have ended before, and their numbers be others'.
         """
         known: frozenset[int] = frozenset()
-        while new := (listed := self._listed()) - known:
+        while True:
+            listed = self._listed()
+            new = listed - known
             known |= new
-            if len(known) > MAX_THREADS // 2:
+            if len(listed) > MAX_THREADS // 2:
                 raise ConfigError(
                     f"the process has more than {MAX_THREADS // 2} threads", "pid", "observe a smaller one"
                 )
-            self._tell(new, frozenset(), start_by)
+            # Threads of those that are followed are followed already: one that always starts others ends this too.
+            if not new or not self._tell(new, frozenset(), start_by):
+                break
+            if time.monotonic() > start_by:
+                raise ConfigError("the process starts others faster than they can be followed", "pid")
         gone = known - listed
         while gone:
             self._tell(frozenset(), gone, start_by)
@@ -139,9 +145,13 @@ class ObservingProcess:
             raise self._has_ended()
         return threads
 
-    def _tell(self, threads: frozenset[int], gone: frozenset[int], start_by: float) -> None:
+    def _tell(self, threads: frozenset[int], gone: frozenset[int], start_by: float) -> int:
+        """Return how many of the threads were not followed before."""
         self._send({"op": "follow", "threads": sorted(threads), "gone": sorted(gone)})
-        self._expect("following", start_by)
+        new = self._expect("following", start_by).get("new")
+        if not isinstance(new, int):
+            raise self._lie("no count of threads")
+        return new
 
     def _has_ended(self) -> ConfigError:
         return ConfigError(f"process {self._request.pid} has ended", "pid", "observe it while it runs")
@@ -181,10 +191,11 @@ class ObservingProcess:
                 key = keys[index * key_bytes : (index + 1) * key_bytes]
                 self._entries.append((key, [cores[at : at + size] for at in range(0, value_bytes, size)]))
 
-    def _expect(self, op: str, deadline: float) -> None:
+    def _expect(self, op: str, deadline: float) -> Message:
         message = self._next(deadline)
         if message.get("op") != op:
             raise self._failure(message)
+        return message
 
     def _next(self, deadline: float) -> Message:
         poll = select.poll()

@@ -1,8 +1,8 @@
 """Bytes read and written by system calls, by process, descriptor and what it leads to.
 
-The name is the last part of the file's path; a descriptor that the kernel refused leads
-to nothing. Memory that is mapped and io_uring move
-bytes without such calls.
+The name is the last part of the file's path. It is read when the call begins: until the
+call ends another thread may close the descriptor, and its number be another file's. A
+descriptor that the kernel refused leads to nothing. Memory that is mapped and io_uring move bytes without such calls.
 """
 
 from __future__ import annotations
@@ -42,9 +42,27 @@ def _both() -> str:
 
 
 _BODY: Final = f"""
-struct transfer {{ s32 from, to; }};
 struct end {{ u32 process; s32 descriptor; u64 mode; char name[{NAME_BYTES}]; }};
+struct transfer {{ struct end from, to; }};
 struct count {{ u64 reads, read, writes, written, errors; }};
+INLINE u64 file_of(u32 descriptor)
+{{
+    u64 table = rv_word(rv_word(rv_task() + AT_task_struct_files) + AT_files_struct_fdt);
+    if (descriptor >= rv_half(table + AT_fdtable_max_fds)) // behind its end lie other processes' files
+        return 0;
+    return rv_word(rv_word(table + AT_fdtable_fd) + 8ull * descriptor);
+}}
+INLINE void describe(struct end *end, s32 descriptor)
+{{
+    end->process = rv_ids() >> 32;
+    end->descriptor = descriptor;
+    u64 file = descriptor == -1 ? 0 : file_of(descriptor);
+    if (!file)
+        return;
+    u64 entry = rv_word(file + AT_file_f_path + AT_path_dentry);
+    end->mode = rv_half(rv_word(file + AT_file_f_inode) + AT_inode_i_mode) & {0o170000};
+    rv_read_kernel_text(end->name, sizeof end->name, rv_word(entry + AT_dentry_d_name + AT_qstr_name));
+}}
 INLINE void enter(u64 *arguments)
 {{
     u32 thread = rv_ids();
@@ -54,48 +72,39 @@ INLINE void enter(u64 *arguments)
     if ({_is_one_of(_READS)}) from = rv_half(arguments[0] + AT_ARGUMENT_0);
     else if ({_is_one_of(_WRITES)}) to = rv_half(arguments[0] + AT_ARGUMENT_0);
 {_both()}    else return;
-    struct transfer transfer = {{ from, to }};
+    struct transfer transfer = {{}};
+    describe(&transfer.from, from);
+    describe(&transfer.to, to);
     if (rv_update(PENDING, &thread, &transfer, 0))
         rv_lose();
 }}
-INLINE u64 file_of(u32 descriptor)
+INLINE struct count *find(struct end *end, u64 result)
 {{
-    u64 table = rv_word(rv_word(rv_task() + AT_task_struct_files) + AT_files_struct_fdt);
-    if (descriptor >= rv_half(table + AT_fdtable_max_fds)) // behind its end lie other processes' files
-        return 0;
-    return rv_word(rv_word(table + AT_fdtable_fd) + 8ull * descriptor);
-}}
-INLINE struct count *find(u32 process, s32 descriptor, u64 result)
-{{
-    struct end end = {{ .process = process, .descriptor = descriptor }};
-    u64 file = result == -{errno.EBADF}ull ? 0 : file_of(descriptor);
-    if (file) {{
-        u64 entry = rv_word(file + AT_file_f_path + AT_path_dentry);
-        end.mode = rv_half(rv_word(file + AT_file_f_inode) + AT_inode_i_mode) & {0o170000};
-        rv_read_kernel_text(end.name, sizeof end.name, rv_word(entry + AT_dentry_d_name + AT_qstr_name));
-    }}
     struct count none = {{}};
-    return rv_entry(&end, &none);
+    if (result == -{errno.EBADF}ull) {{
+        end->mode = 0;
+        __builtin_memset(end->name, 0, sizeof end->name);
+    }}
+    return end->descriptor == -1 ? 0 : rv_entry(end, &none);
 }}
 INLINE void leave(u64 *arguments)
 {{
-    u64 ids = rv_ids();
-    u32 thread = ids;
-    struct transfer *transfer = rv_lookup(PENDING, &thread);
-    if (!transfer)
+    u32 thread = rv_ids();
+    struct transfer *pending = rv_lookup(PENDING, &thread);
+    if (!pending)
         return;
-    s32 from = transfer->from, to = transfer->to;
+    struct transfer transfer = *pending;
     u64 size = arguments[1] >= -4095ull ? 0 : arguments[1], failed = arguments[1] >= -4095ull;
     rv_delete(PENDING, &thread);
     if (!rv_is_time())
         return;
-    struct count *count;
-    if (from != -1 && (count = find(ids >> 32, from, arguments[1]))) {{
+    struct count *count = find(&transfer.from, arguments[1]);
+    if (count) {{
         count->reads++;
         count->read += size;
         count->errors += failed;
     }}
-    if (to != -1 && (count = find(ids >> 32, to, arguments[1]))) {{
+    if ((count = find(&transfer.to, arguments[1]))) {{
         count->writes++;
         count->written += size;
         count->errors += failed;
@@ -132,7 +141,7 @@ TRANSFERS: Final = ObservationProgram(
     (Hook("rv_at_enter", "sys_enter"), Hook("rv_at_leave", "sys_exit")),
     _KEY.size,
     _COUNT,
-    pending_bytes=8,
+    pending_bytes=2 * _KEY.size,
     entries=8192,
     columns=(
         Column("process", "id"),

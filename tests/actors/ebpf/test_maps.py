@@ -35,6 +35,13 @@ def test_a_hash_keeps_gives_and_forgets(kind: MapKind) -> None:
         assert list(table.items()) == []
 
 
+def test_a_key_is_added_once() -> None:
+    with Map(MapKind.HASH, 4, 1, 16) as table:
+        assert table.add(key(1), b"a")
+        assert not table.add(key(1), b"b")
+        assert table.lookup(key(1)) == b"a"
+
+
 @pytest.mark.parametrize("count", [0, 1, 511, 512, 513, 3000])
 def test_every_entry_is_read_once(count: int) -> None:
     with Map(MapKind.HASH, 4, 8, 4096) as table:

@@ -88,6 +88,20 @@ except OSError: pass
     assert row_of(table, descriptor=12345)["type"] == "none"
 
 
+def test_a_descriptor_is_what_it_was_when_the_call_began(runtime: EbpfRuntime) -> None:
+    code = """
+reader, writer = os.pipe()
+thread = threading.Thread(target=os.read, args=(reader, 5))
+thread.start()
+while open(f"/proc/self/task/{thread.native_id}/syscall").read().split()[1:2] != [hex(reader)]: pass
+os.dup2(os.open("/dev/null", os.O_RDWR), reader)
+os.write(writer, b"12345")
+thread.join()
+"""
+    row = row_of(observe_known(runtime, "io", code), read_bytes=5, reads=1)
+    assert row["type"] == "pipe"
+
+
 @pytest.mark.parametrize("call", ["os.read(number, 1)", "os.pread(number, 1, -1)"], ids=["EBADF", "EINVAL"])
 def test_a_number_that_is_no_descriptor_leads_to_nobody_elses_file(runtime: EbpfRuntime, call: str) -> None:
     code = f"""

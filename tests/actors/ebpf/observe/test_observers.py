@@ -243,11 +243,12 @@ def test_while_one_is_compiled_others_run_and_the_pool_closes(idle: int) -> None
             timeout_s: float,
             on_started: Callable[[], None],
             functions: Sequence[str] = (),
+            cancellation: Cancellation | None = None,
         ) -> dict[str, bytes]:
             if body == observers.PROGRAMS["io"].body:
                 compiling.set()
                 assert go_on.wait(LONG_S)
-            return super().instructions(main, body, timeout_s, on_started, functions)
+            return super().instructions(main, body, timeout_s, on_started, functions, cancellation)
 
     compiler = Slow(PoolSize(minimum=0, maximum=2))
     mine = observers.Observers(compiler)

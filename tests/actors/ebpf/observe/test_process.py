@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import socket
 import subprocess
@@ -31,7 +32,8 @@ CORES = 2
 KEY, VALUE = bytes(SYSCALLS.key_bytes), bytes(SYSCALLS.value.size * CORES)
 DONE = {"op": "done", "ended": "time", "lost": 0}
 MANY = SYSCALLS.entries + 1
-BEGUN: tuple[Message, ...] = ({"op": "attached"}, {"op": "following"}, {"op": "following"})
+FOLLOWING: Message = {"op": "following", "new": 1}
+BEGUN: tuple[Message, ...] = ({"op": "attached"}, FOLLOWING, FOLLOWING)
 ENTRY = {"op": "entries", "keys": KEY, "values": VALUE}
 
 
@@ -149,12 +151,26 @@ def test_threads_that_ended_before_they_were_followed_are_forgotten(monkeypatch:
     )
     monkeypatch.setattr(process, "threads_of", lambda pid, *, follow: frozenset(next(listings)))
     told: list[Message] = []
-    following = [{"op": "following"}] * 4
+    following = [FOLLOWING] * 4
     with liar({"op": "attached"}, *following, DONE, told=told) as one:
         run(one)
     orders = [(order["threads"], order["gone"]) for order in told if order["op"] == "follow"]
     assert orders == [([1, 2, 3], []), ([], [2, 3]), ([3], [])]
     assert next(listings, None) is None
+
+
+def test_a_process_that_always_starts_threads_is_followed_when_the_kernel_follows_them_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    numbers = itertools.count(2)
+    monkeypatch.setattr(process, "threads_of", lambda pid, *, follow: frozenset({1, next(numbers)}))
+    told: list[Message] = []
+    all_known = {"op": "following", "new": 0}
+    with liar({"op": "attached"}, FOLLOWING, all_known, all_known, all_known, all_known, DONE, told=told) as one:
+        run(one)
+    orders = [(order["threads"], order["gone"]) for order in told if order["op"] == "follow"]
+    assert orders[:2] == [([1, 2], []), ([3], [])]
+    assert orders[2] == ([], [2]), "whoever was not listed at last has ended"
 
 
 @given(st.data())
