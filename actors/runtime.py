@@ -43,10 +43,14 @@ class Load:
     """Instances that run one."""
     waiting: int = 0
     """Callers that wait for an instance."""
+    backlog_s: float = 0.0
+    """Seconds of work that are expected to be queued or running; 0 is unknown."""
+    at: float = 0.0
+    """When it was heard, in Unix seconds, by the hearer's clock; 0 is just now. It does not travel."""
 
-    def to_wire(self) -> dict[str, int]:
+    def to_wire(self) -> dict[str, float]:
         """Return plain data; it goes with every reply, so without `dataclasses.asdict`, which copies deeply."""
-        return {"idle": self.idle, "busy": self.busy, "waiting": self.waiting}
+        return {"idle": self.idle, "busy": self.busy, "waiting": self.waiting, "backlog_s": self.backlog_s}
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,8 @@ from runvisor.policies.permissions import Permissions
 from runvisor.policies.result import Result, Usage
 from runvisor.policies.scheduling.arms import ARMS, Arm, unfit_for_profile
 from runvisor.policies.scheduling.decision import Decision
-from runvisor.policies.scheduling.selection import choose, family_of
+from runvisor.policies.scheduling.families import family_of
+from runvisor.policies.scheduling.selection import choose
 from runvisor.policies.scheduling.snapshot import Outcome, Snapshot
 from runvisor.policies.task import Task
 from runvisor.policies.trust import Grant, OnExcess, Trust, resolve_grant

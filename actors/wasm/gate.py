@@ -18,8 +18,8 @@ class Gate:
     Example:
         >>> gate = Gate(PoolSize(maximum=1))
         >>> gate.take()
-        >>> gate.load()
-        Load(idle=0, busy=1, waiting=0)
+        >>> gate.load().busy
+        1
         >>> gate.give_back()
     """
 

@@ -21,6 +21,7 @@ from runvisor.policies.errors import (
 )
 from runvisor.policies.scheduling.arms import Arm
 from runvisor.policies.scheduling.decision import Candidate
+from runvisor.policies.scheduling.objective import Objective
 from runvisor.policies.values import is_number
 
 MAX_NAME_CHARS: Final = 100
@@ -45,13 +46,23 @@ class Load(Protocol):
         """Callers that wait for an instance."""
         ...
 
+    @property
+    def backlog_s(self) -> float:
+        """Seconds of work that are expected to be queued or running there; 0 is unknown."""
+        ...
+
+    @property
+    def at(self) -> float:
+        """When it was so, in Unix seconds; 0 is just now."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a policy may know of one task beside its eligible arms."""
 
     family: str
-    """Tasks that are alike, such as ``python:s``; see `runvisor.policies.scheduling.selection.family_of`."""
+    """Tasks that are alike, such as ``python:s``; see `runvisor.policies.scheduling.families.family_of`."""
     timeout_s: float
     """The grant's wall-clock limit: what a failure costs."""
     loads: Mapping[str, Load] = field(default_factory=dict)
@@ -59,7 +70,11 @@ class Context:
     critical: bool = False
     """Never try an arm on it merely to learn."""
     features: tuple[float, ...] = ()
-    """Numbers about the task, for policies that use them."""
+    """Numbers about the task; see `runvisor.policies.scheduling.features.features_of`."""
+    objective: Objective | None = None
+    """What to make small; None leaves it to the policy."""
+    cold: frozenset[str] | None = None
+    """Names of the arms that would start it cold; None is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +86,8 @@ class Choice:
     """Whether it was taken to learn about it, although another looked best."""
     candidates: tuple[Candidate, ...]
     """One per eligible arm, in their order."""
+    objective: str = ""
+    """What was made small, in words that follow "the lowest"; empty is the policy's own."""
 
 
 class Ending(IntEnum):
@@ -103,13 +120,15 @@ class Outcome:
     """Whether it paid for a compiler or a new instance."""
     features: tuple[float, ...] = ()
     """As in the context that it was chosen in."""
+    cold_s: float = 0.0
+    """How much of ``service_s`` went into starting cold, where that was measured."""
 
     def __post_init__(self) -> None:
         for name in ("arm", "family"):
             text = getattr(self, name)
             if not isinstance(text, str) or not 0 < len(text) <= MAX_NAME_CHARS:
                 raise ProtocolError(f"an outcome's {name} is not a name", name)
-        for name in ("service_s", "wait_s", "timeout_s"):
+        for name in ("service_s", "wait_s", "timeout_s", "cold_s"):
             seconds = getattr(self, name)
             if not is_number(seconds) or not 0 <= seconds <= _MAX_SECONDS:
                 raise ProtocolError(f"an outcome's {name} is no duration", name)
@@ -129,6 +148,7 @@ class Outcome:
         at: float,
         cold: bool = False,
         features: tuple[float, ...] = (),
+        cold_s: float = 0.0,
     ) -> Outcome | None:
         """Return what an execution teaches, or None if it teaches nothing about latency.
 
@@ -154,7 +174,7 @@ class Outcome:
             ending = Ending.FAILED
         else:
             return None
-        return cls(arm, family, ending, max(0.0, service_s), max(0.0, wait_s), timeout_s, at, cold, features)
+        return cls(arm, family, ending, max(0.0, service_s), max(0.0, wait_s), timeout_s, at, cold, features, cold_s)
 
     def moved_to(self, at: float) -> Outcome:
         """Return the same outcome with another time."""
@@ -172,6 +192,7 @@ class Outcome:
             self.at,
             self.cold,
             list(self.features),
+            self.cold_s,
         ]
 
     @classmethod
@@ -182,10 +203,20 @@ class Outcome:
             ProtocolError: The data does not describe an outcome.
         """
         try:
-            arm, family, ending, service_s, wait_s, timeout_s, at, cold, features = data
-            return cls(arm, family, Ending(ending), service_s, wait_s, timeout_s, at, bool(cold), tuple(features))
+            arm, family, ending, service_s, wait_s, timeout_s, at, cold, features, cold_s = data
+            return cls(
+                arm, family, Ending(ending), service_s, wait_s, timeout_s, at, bool(cold), tuple(features), cold_s
+            )
         except (TypeError, ValueError) as error:
             raise ProtocolError(f"not an outcome: {error}") from None
+
+
+class LatencyPrior(Protocol):
+    """What is expected of tasks before any of their family has run; fitted on past executions."""
+
+    def log_mean_s(self, arm: str, family: str, features: Sequence[float]) -> float | None:
+        """Return the expected logarithm of an arm's service time in seconds, or None if it cannot tell."""
+        ...
 
 
 class Selector(Protocol):

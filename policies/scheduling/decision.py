@@ -21,6 +21,12 @@ class Candidate:
     """What was minimised."""
     excluded_because: str = ""
     """Set when a hard constraint struck it out."""
+    p95_s: float | None = None
+    """Predicted service time that 95 of 100 runs keep below."""
+    wait_s: float | None = None
+    """Expected wait for an instance."""
+    failure_chance: float | None = None
+    """Expected probability that our side fails or that the time runs out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
 
 from runvisor.policies.errors import NoEligibleArm
 from runvisor.policies.scheduling.arms import Arm, asked_beyond_defaults, exclusion, split_eligible
 from runvisor.policies.scheduling.base import Context, Load, Selector
 from runvisor.policies.scheduling.decision import Candidate, Decision
+from runvisor.policies.scheduling.objective import Objective
 from runvisor.policies.trust import Grant
-
-_SIZES: Final = ((256, "xs"), (2_048, "s"), (16_384, "m"))
-
-
-def family_of(language: str, code: str | bytes) -> str:
-    """Name the family of a task: its language and the size class of its code.
-
-    Example:
-        >>> family_of("python", "1+1"), family_of("wasm", bytes(100_000))
-        ('python:xs', 'wasm:l')
-    """
-    size = len(code)
-    return f"{language}:{next((name for limit, name in _SIZES if size <= limit), 'l')}"
 
 
 def choose(
@@ -38,6 +25,8 @@ def choose(
     draws: Sequence[float],
     critical: bool = False,
     features: tuple[float, ...] = (),
+    objective: Objective | None = None,
+    cold: frozenset[str] | None = None,
     allow_untrusted_bpf: bool = False,
     language_reason: str = "",
     found: str = "",
@@ -49,7 +38,7 @@ def choose(
 
     Args:
         language: The task's language, canonical.
-        family: Tasks that are alike; see `family_of`.
+        family: Tasks that are alike; see `runvisor.policies.scheduling.families.family_of`.
         grant: What the task was granted.
         arms: Every arm there is, in order of preference at equal score.
         unavailable: Reason by runtime or ``runtime/variant`` name, where one cannot run here.
@@ -58,7 +47,9 @@ def choose(
         now: Unix time in seconds.
         draws: Standard normal draws, at least one per arm; empty is no exploration.
         critical: Never use this task to learn.
-        features: Numbers about the task, for policies that use them.
+        features: Numbers about the task; see `runvisor.policies.scheduling.features.features_of`.
+        objective: What to make small; None leaves it to the policy.
+        cold: Arms that would start it cold, if that is known.
         allow_untrusted_bpf: The operator lets untrusted programs into the kernel.
         language_reason: How the language was known, when it was not declared.
         found: What was found in the code that bears on the choice.
@@ -82,12 +73,14 @@ def choose(
     )
     if not eligible:
         raise _nothing_left(language, grant, everything, unavailable, allow_untrusted_bpf=allow_untrusted_bpf)
-    context = Context(family, grant.permissions.timeout_s, loads, critical, features)
+    context = Context(family, grant.permissions.timeout_s, loads, critical, features, objective, cold)
     choice = scheduler.select(context, eligible, now, draws)
     candidates = choice.candidates
     if excluded:
         candidates += tuple(Candidate(name, excluded_because=reason) for name, reason in excluded.items())
-    return Decision(choice.arm, candidates, choice.explored, scheduler.objective, language_reason, found)
+    return Decision(
+        choice.arm, candidates, choice.explored, choice.objective or scheduler.objective, language_reason, found
+    )
 
 
 def _nothing_left(

@@ -15,8 +15,9 @@ from runvisor.policies.permissions import Filesystem, Permissions
 from runvisor.policies.scheduling.arms import ARMS, exclusion
 from runvisor.policies.scheduling.base import Ending, Outcome, Selector
 from runvisor.policies.scheduling.decision import Decision
+from runvisor.policies.scheduling.families import family_of
 from runvisor.policies.scheduling.mean_variance import MeanVarianceScheduler
-from runvisor.policies.scheduling.selection import choose, family_of
+from runvisor.policies.scheduling.selection import choose
 from runvisor.policies.trust import Grant, Trust
 from tests.policies.scheduling.helpers import grant
 from tests.policies.test_permissions import permissions
@@ -161,10 +162,3 @@ def test_trust_is_the_remedy_when_only_trust_is_missing() -> None:
 def test_the_operator_may_open_the_kernel_to_untrusted_records() -> None:
     scheduler = taught("ebpf/record", "wasm/record")
     assert decide(RECORD, grant(), scheduler, allow_untrusted_bpf=True).arm == "ebpf/record"
-
-
-def test_families_are_languages_and_size_classes() -> None:
-    assert family_of("python", "1") == "python:xs"
-    assert family_of("python", "x" * 257) == "python:s"
-    assert family_of("python", "x" * 2049) == "python:m"
-    assert family_of("wasm", bytes(16_385)) == "wasm:l"
