@@ -101,6 +101,10 @@ class UnknownProfile(ConfigError):
     """The task names a profile that the operator has not declared; the remedy lists those there are."""
 
 
+class TooFewOutcomes(ConfigError):
+    """Not enough executions were journalled to learn from; the remedy says how many more it takes."""
+
+
 class InvalidPlan(ConfigError):
     """A plan does not parse, has a cycle, or names a step that does not exist."""
 
