@@ -1,0 +1,332 @@
+"""The simulator: requests arrive, handles choose, pools queue and serve, outcomes travel back.
+
+Event-driven and pure: the workload holds all luck, so a run of the same policy
+on the same workload is the same run. As in production
+
+* a handle chooses with a snapshot of the policy that is up to 100 ms old, and
+  with loads as each pool last told *it*, with its replies;
+* outcomes reach the policy in batches, when a handle reports;
+* a pool serves first come, first served, with as many workers as it has;
+* the first run of a snippet on an arm compiles it, whoever sends it;
+* a failure is fast or hangs until the timeout; service is cut at the timeout; a
+  request that would wait longer than its timeout gives up, and teaches nothing;
+* work slows down when many requests are in flight: the machine is shared.
+"""
+
+from __future__ import annotations
+
+import heapq
+import pickle
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol, runtime_checkable
+
+import numpy as np
+
+from benchmarks.scheduler.machine import ARMS
+from benchmarks.scheduler.workload import Flags, Floats, Integers, Workload
+from runvisor.policies.scheduling.arms import Arm
+from runvisor.policies.scheduling.base import Choice, Context, Ending, Outcome
+
+SNAPSHOT_EVERY_S: Final = 0.1
+_CALM: Final = 5
+"""Requests in flight that do not yet slow each other down."""
+_FAST_FAILURE: Final = 0.3
+"""Of the service time, after which a failure that does not hang shows."""
+_LEAST_S: Final = 1e-6
+
+
+class Selecting(Protocol):
+    """What the simulator needs of a policy that learns nothing."""
+
+    def select(self, context: Context, arms: Sequence[Arm], now: float, draws: Sequence[float]) -> Choice:
+        """Choose an arm."""
+        ...
+
+
+@runtime_checkable
+class Learning(Protocol):
+    """What else a policy has that learns."""
+
+    def update(self, outcome: Outcome) -> None:
+        """Learn from an outcome."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How busy a pool is, as `runvisor.policies.scheduling.base.Load`."""
+
+    idle: int
+    busy: int = 0
+    waiting: int = 0
+    backlog_s: float = 0.0
+    """0: this pool does not say."""
+
+
+class Pool:
+    """Workers that serve first come, first served.
+
+    Example:
+        >>> pool = Pool(workers=1)
+        >>> pool.admit(0.0, 2.0), pool.wait_s(0.5), pool.admit(0.5, 1.0)
+        (0.0, 1.5, 2.0)
+        >>> pool.load(0.5)
+        Load(idle=0, busy=1, waiting=1, backlog_s=0.0)
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self.in_flight = 0
+        """Admitted and not yet `released`."""
+        self._free_at = [0.0] * workers
+        self._starts: deque[float] = deque()
+        """When those start that wait; they do so in their order."""
+
+    def wait_s(self, now: float) -> float:
+        """Return how long a request would wait that came now."""
+        return max(0.0, self._free_at[0] - now)
+
+    def admit(self, now: float, hold_s: float) -> float:
+        """Take a request that holds a worker for a while; returns when it starts."""
+        start = max(now, self._free_at[0])
+        heapq.heapreplace(self._free_at, start + hold_s)
+        if start > now:
+            self._starts.append(start)
+        self.in_flight += 1
+        return start
+
+    def release(self) -> None:
+        """Note that one has ended."""
+        self.in_flight -= 1
+
+    def load(self, now: float) -> Load:
+        """Return what the pool would tell of itself."""
+        while self._starts and self._starts[0] <= now:
+            self._starts.popleft()
+        waiting = len(self._starts)
+        busy = min(self.workers, self.in_flight - waiting)
+        return Load(self.workers - busy, busy, waiting)
+
+
+@dataclass(slots=True)
+class _Handle:
+    """One client: what it knows."""
+
+    policy: Selecting
+    loads: dict[str, Load]
+    outcomes: list[Outcome] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came of a workload under one policy; an item per request, in order of arrival."""
+
+    workload: Workload
+    arm: Integers
+    """The chosen one, by its place in `ARMS`."""
+    best: Integers
+    """The one that the oracle would have chosen in the same state of the pools."""
+    cost_s: Floats
+    """True cost of the chosen arm when it was chosen; see `_Rows.true_costs`."""
+    least_s: Floats
+    """That of the best arm."""
+    latency_s: Floats
+    """From arrival to answer; the timeout for what failed."""
+    wait_s: Floats
+    failed: Flags
+    """Failed, cut off, or given up."""
+    answered: Integers
+    """How often each request was answered: once."""
+    busy_s: Floats
+    """Per arm, the time that its workers spent serving."""
+
+
+class _Rows:
+    """A workload as lists of Python numbers, a row per request: many times faster to read one by one."""
+
+    def __init__(self, workload: Workload) -> None:
+        self.mean_s: list[list[float]] = workload.mean_s.tolist()
+        self.std_s: list[list[float]] = workload.std_s.tolist()
+        self.failure_chance: list[list[float]] = workload.failure_chance.tolist()
+        self.service_s: list[list[float]] = workload.service_s.tolist()
+        self.compile_s: list[list[float]] = workload.compile_s.tolist()
+        self.fails: list[list[bool]] = workload.fails.tolist()
+        self.hangs: list[list[bool]] = workload.hangs.tolist()
+        self.timeout_s: list[float] = workload.timeout_s.tolist()
+        self.snippets: list[int] = workload.snippets.tolist()
+        self.critical: list[bool] = workload.critical.tolist()
+        self.features = [tuple(row) for row in workload.features.tolist()]
+        self.eligible: list[list[int]] = [np.flatnonzero(row).tolist() for row in workload.eligible]
+        self.rho = workload.regime.rho
+
+    def true_costs(self, place: int, waits_s: Sequence[float], colds_s: Sequence[float], slowed: float) -> list[float]:
+        """Return what a request would cost on each of its eligible arms, as only an oracle knows.
+
+        ``min(wait + cold + mean + rho * std, timeout) + P(failure) * timeout``. Nothing
+        lasts longer than its timeout. The wait is the true one: the oracle sees how
+        long what is in the queue will take, which no policy can.
+
+        Args:
+            place: The request.
+            waits_s: Of each eligible arm, how long the request would wait.
+            colds_s: Of each, how long it would compile.
+            slowed: The factor of contention.
+        """
+        mean, std, failure = self.mean_s[place], self.std_s[place], self.failure_chance[place]
+        timeout_s, rho = self.timeout_s[place], self.rho
+        return [
+            min(wait + cold + slowed * (mean[arm] + rho * std[arm]), timeout_s) + failure[arm] * timeout_s
+            for arm, wait, cold in zip(self.eligible[place], waits_s, colds_s, strict=True)
+        ]
+
+
+_REPLY, _REPORT = 0, 1
+_Event = tuple[float, int, int, Any]
+"""(when, number, kind, what)."""
+
+
+class Simulation:
+    """One run.
+
+    Args:
+        workload: The requests.
+        policy: The learner's; handles get copies. None is the oracle.
+        handles: Clients, among which requests are dealt in turn.
+        snapshot_every_s: How often each reports what it learned and gets a snapshot.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        policy: Selecting | None,
+        *,
+        handles: int = 1,
+        snapshot_every_s: float = SNAPSHOT_EVERY_S,
+    ) -> None:
+        self._workload = workload
+        self._rows = _Rows(workload)
+        self._policy = policy
+        self._pools = [Pool(each.workers) for each in ARMS]
+        self._names = [each.arm.name for each in ARMS]
+        self._compiled: set[tuple[int, int]] = set()
+        self._events: list[_Event] = []
+        self._number = 0
+        self._in_flight = 0
+        self._every_s = snapshot_every_s
+        self._published: Selecting | None = None
+        idle = {name: pool.load(0.0) for name, pool in zip(self._names, self._pools, strict=True)}
+        self._handles = [_Handle(_copy(policy), dict(idle)) for _ in range(handles)] if policy is not None else []
+        if isinstance(policy, Learning):
+            for number in range(handles):
+                self._plan(snapshot_every_s * (number + 1) / handles, _REPORT, number)
+        # Decisions differ from run to run only by these, and they by the workload's seed.
+        random = np.random.default_rng([workload.seed, 20_29])
+        self._draws: list[list[float]] = random.standard_normal(workload.eligible.shape).tolist()
+
+    def run(self) -> Run:
+        """Serve every request."""
+        workload = self._workload
+        requests = len(workload.arrivals_s)
+        arm, best = np.empty(requests, np.int64), np.empty(requests, np.int64)
+        cost, least, latency, wait = (np.empty(requests) for _ in range(4))
+        failed, self._answered = np.zeros(requests, np.bool_), np.zeros(requests, np.int64)
+        self._busy = np.zeros(len(ARMS))
+        rows = self._rows
+        for place, now in enumerate(workload.arrivals_s.tolist()):
+            self._until(now)
+            eligible, snippet = rows.eligible[place], rows.snippets[place]
+            waits = [self._pools[each].wait_s(now) for each in eligible]
+            compile_s = rows.compile_s[place]
+            colds = [0.0 if (snippet, each) in self._compiled else compile_s[each] for each in eligible]
+            slowed = 1.0 + workload.regime.contention * max(0, self._in_flight - _CALM)
+            costs = rows.true_costs(place, waits, colds, slowed)
+            ideal = costs.index(min(costs))
+            handle = place % max(1, len(self._handles))
+            taken = ideal if self._policy is None else self._choose(handle, place, now)
+            chosen = eligible[taken]
+            arm[place], best[place], cost[place], least[place] = chosen, eligible[ideal], costs[taken], costs[ideal]
+            latency[place], failed[place] = self._serve(handle, place, chosen, now, waits[taken], colds[taken], slowed)
+            wait[place] = min(waits[taken], rows.timeout_s[place])
+        self._until(float("inf"))
+        return Run(workload, arm, best, cost, least, latency, wait, failed, self._answered, self._busy)
+
+    def _choose(self, number: int, place: int, now: float) -> int:
+        """Let a handle choose; returns the place among the eligible arms."""
+        rows, handle = self._rows, self._handles[number]
+        family, timeout_s = self._workload.families[place], rows.timeout_s[place]
+        context = Context(family, timeout_s, handle.loads, rows.critical[place], rows.features[place])
+        eligible = rows.eligible[place]
+        choice = handle.policy.select(context, [ARMS[each].arm for each in eligible], now, self._draws[place])
+        return eligible.index(self._names.index(choice.arm))
+
+    def _serve(
+        self, handle: int, place: int, arm: int, now: float, wait_s: float, cold_s: float, slowed: float
+    ) -> tuple[float, bool]:
+        """Let a pool serve a request; returns its latency and whether it failed."""
+        rows, timeout_s = self._rows, self._rows.timeout_s[place]
+        if wait_s >= timeout_s:
+            self._plan(now + timeout_s, _REPLY, (handle, place, arm, None))
+            return timeout_s, True
+        service_s = cold_s + slowed * rows.service_s[place][arm]
+        ending = Ending.RAN
+        if rows.fails[place][arm]:
+            hangs = rows.hangs[place][arm]
+            service_s = timeout_s if hangs else min(service_s * _FAST_FAILURE, timeout_s)
+            ending = Ending.TIMED_OUT if hangs else Ending.FAILED
+        elif service_s >= timeout_s:
+            service_s, ending = timeout_s, Ending.TIMED_OUT
+        service_s = max(_LEAST_S, service_s)
+        start = self._pools[arm].admit(now, service_s)
+        self._in_flight += 1
+        self._compiled.add((rows.snippets[place], arm))
+        self._busy[arm] += service_s
+        name, family, features = self._names[arm], self._workload.families[place], rows.features[place]
+        ended = start + service_s
+        outcome = Outcome(name, family, ending, service_s, wait_s, timeout_s, ended, cold_s > 0.0, features)
+        self._plan(ended, _REPLY, (handle, place, arm, outcome))
+        is_lost = ending is not Ending.RAN
+        return (timeout_s if is_lost else wait_s + service_s), is_lost
+
+    def _plan(self, at: float, kind: int, what: Any) -> None:
+        self._number += 1
+        heapq.heappush(self._events, (at, self._number, kind, what))
+
+    def _until(self, now: float) -> None:
+        """Let everything happen that does until a moment."""
+        while self._events and self._events[0][0] <= now:
+            at, _, kind, what = heapq.heappop(self._events)
+            if kind == _REPORT:
+                if now < float("inf"):
+                    self._report(what)
+                    self._plan(at + self._every_s, _REPORT, what)
+                continue
+            number, place, arm, outcome = what
+            self._answered[place] += 1
+            if outcome is not None:
+                self._pools[arm].release()
+                self._in_flight -= 1
+            if self._handles:
+                handle = self._handles[number]
+                handle.loads[self._names[arm]] = self._pools[arm].load(at)
+                if outcome is not None:
+                    handle.outcomes.append(outcome)
+
+    def _report(self, number: int) -> None:
+        """Let one handle tell what it learned, and take what the policy is now."""
+        handle, policy = self._handles[number], self._policy
+        assert isinstance(policy, Learning)
+        if handle.outcomes:
+            for outcome in handle.outcomes:
+                policy.update(outcome)
+            handle.outcomes.clear()
+            self._published = None
+        handle.policy = self._published = self._published or _copy(policy)
+
+
+def _copy(policy: Any) -> Any:
+    """Return a snapshot: by way of the wire if the policy has one, as in production."""
+    if hasattr(policy, "from_wire") and hasattr(policy, "to_wire"):
+        return type(policy).from_wire(policy.to_wire())
+    return pickle.loads(pickle.dumps(policy, pickle.HIGHEST_PROTOCOL))
