@@ -24,10 +24,10 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 
-from benchmarks.scheduler.machine import ARMS
 from benchmarks.scheduler.workload import Flags, Floats, Integers, Workload
 from runvisor.policies.scheduling.arms import Arm
 from runvisor.policies.scheduling.base import Choice, Context, Ending, Outcome
+from runvisor.policies.scheduling.objective import Objective
 
 SNAPSHOT_EVERY_S: Final = 0.1
 _CALM: Final = 5
@@ -63,6 +63,8 @@ class Load:
     waiting: int = 0
     backlog_s: float = 0.0
     """0: this pool does not say."""
+    at: float = 0.0
+    """When the handle heard it."""
 
 
 class Pool:
@@ -73,7 +75,7 @@ class Pool:
         >>> pool.admit(0.0, 2.0), pool.wait_s(0.5), pool.admit(0.5, 1.0)
         (0.0, 1.5, 2.0)
         >>> pool.load(0.5)
-        Load(idle=0, busy=1, waiting=1, backlog_s=0.0)
+        Load(idle=0, busy=1, waiting=1, backlog_s=0.0, at=0.5)
     """
 
     def __init__(self, workers: int) -> None:
@@ -107,7 +109,7 @@ class Pool:
             self._starts.popleft()
         waiting = len(self._starts)
         busy = min(self.workers, self.in_flight - waiting)
-        return Load(self.workers - busy, busy, waiting)
+        return Load(self.workers - busy, busy, waiting, at=now)
 
 
 @dataclass(slots=True)
@@ -117,6 +119,8 @@ class _Handle:
     policy: Selecting
     loads: dict[str, Load]
     outcomes: list[Outcome] = field(default_factory=list)
+    sent: set[tuple[int, int]] = field(default_factory=set)
+    """Snippets with the arms that it has sent them to: elsewhere they would start cold, as far as it knows."""
 
 
 @dataclass(frozen=True)
@@ -125,11 +129,11 @@ class Run:
 
     workload: Workload
     arm: Integers
-    """The chosen one, by its place in `ARMS`."""
+    """The chosen one, by its place in the workload."""
     best: Integers
     """The one that the oracle would have chosen in the same state of the pools."""
     cost_s: Floats
-    """True cost of the chosen arm when it was chosen; see `_Rows.true_costs`."""
+    """True cost of the chosen arm when it was chosen; see `_Rows.costs`."""
     least_s: Floats
     """That of the best arm."""
     latency_s: Floats
@@ -143,12 +147,14 @@ class Run:
     """Per arm, the time that its workers spent serving."""
 
 
+Moments = tuple[list[list[float]], list[list[float]]]
+"""Means and deviations, a row per request, a column per arm."""
+
+
 class _Rows:
     """A workload as lists of Python numbers, a row per request: many times faster to read one by one."""
 
     def __init__(self, workload: Workload) -> None:
-        self.mean_s: list[list[float]] = workload.mean_s.tolist()
-        self.std_s: list[list[float]] = workload.std_s.tolist()
         self.failure_chance: list[list[float]] = workload.failure_chance.tolist()
         self.service_s: list[list[float]] = workload.service_s.tolist()
         self.compile_s: list[list[float]] = workload.compile_s.tolist()
@@ -160,8 +166,14 @@ class _Rows:
         self.features = [tuple(row) for row in workload.features.tolist()]
         self.eligible: list[list[int]] = [np.flatnonzero(row).tolist() for row in workload.eligible]
         self.rho = workload.regime.rho
+        self.true: Moments = (workload.mean_s.tolist(), workload.std_s.tolist())
+        self.known = self.true
+        if workload.known_mean_s is not None and workload.known_std_s is not None:
+            self.known = (workload.known_mean_s.tolist(), workload.known_std_s.tolist())
 
-    def true_costs(self, place: int, waits_s: Sequence[float], colds_s: Sequence[float], slowed: float) -> list[float]:
+    def costs(
+        self, moments: Moments, place: int, waits_s: Sequence[float], colds_s: Sequence[float], slowed: float
+    ) -> list[float]:
         """Return what a request would cost on each of its eligible arms, as only an oracle knows.
 
         ``min(wait + cold + mean + rho * std, timeout) + P(failure) * timeout``. Nothing
@@ -169,12 +181,13 @@ class _Rows:
         long what is in the queue will take, which no policy can.
 
         Args:
+            moments: Means and deviations by request and arm: `true`, or those that the oracle knows.
             place: The request.
             waits_s: Of each eligible arm, how long the request would wait.
             colds_s: Of each, how long it would compile.
             slowed: The factor of contention.
         """
-        mean, std, failure = self.mean_s[place], self.std_s[place], self.failure_chance[place]
+        mean, std, failure = moments[0][place], moments[1][place], self.failure_chance[place]
         timeout_s, rho = self.timeout_s[place], self.rho
         return [
             min(wait + cold + slowed * (mean[arm] + rho * std[arm]), timeout_s) + failure[arm] * timeout_s
@@ -208,15 +221,18 @@ class Simulation:
         self._workload = workload
         self._rows = _Rows(workload)
         self._policy = policy
-        self._pools = [Pool(each.workers) for each in ARMS]
-        self._names = [each.arm.name for each in ARMS]
+        pools = [Pool(workers) for _, workers in workload.pools]
+        self._pools = [pools[number] for number in workload.pool_of]
+        self._pool_names = [workload.pools[number][0] for number in workload.pool_of]
+        self._names = [arm.name for arm in workload.arms]
         self._compiled: set[tuple[int, int]] = set()
         self._events: list[_Event] = []
         self._number = 0
         self._in_flight = 0
+        self._objective = Objective("mean+std", rho=workload.regime.rho)
         self._every_s = snapshot_every_s
         self._published: Selecting | None = None
-        idle = {name: pool.load(0.0) for name, pool in zip(self._names, self._pools, strict=True)}
+        idle = {name: pool.load(0.0) for name, pool in zip(self._pool_names, self._pools, strict=True)}
         self._handles = [_Handle(_copy(policy), dict(idle)) for _ in range(handles)] if policy is not None else []
         if isinstance(policy, Learning):
             for number in range(handles):
@@ -232,7 +248,7 @@ class Simulation:
         arm, best = np.empty(requests, np.int64), np.empty(requests, np.int64)
         cost, least, latency, wait = (np.empty(requests) for _ in range(4))
         failed, self._answered = np.zeros(requests, np.bool_), np.zeros(requests, np.int64)
-        self._busy = np.zeros(len(ARMS))
+        self._busy = np.zeros(len(workload.arms))
         rows = self._rows
         for place, now in enumerate(workload.arrivals_s.tolist()):
             self._until(now)
@@ -241,8 +257,9 @@ class Simulation:
             compile_s = rows.compile_s[place]
             colds = [0.0 if (snippet, each) in self._compiled else compile_s[each] for each in eligible]
             slowed = 1.0 + workload.regime.contention * max(0, self._in_flight - _CALM)
-            costs = rows.true_costs(place, waits, colds, slowed)
-            ideal = costs.index(min(costs))
+            costs = rows.costs(rows.true, place, waits, colds, slowed)
+            known = costs if rows.known is rows.true else rows.costs(rows.known, place, waits, colds, slowed)
+            ideal = known.index(min(known))
             handle = place % max(1, len(self._handles))
             taken = ideal if self._policy is None else self._choose(handle, place, now)
             chosen = eligible[taken]
@@ -256,10 +273,16 @@ class Simulation:
         """Let a handle choose; returns the place among the eligible arms."""
         rows, handle = self._rows, self._handles[number]
         family, timeout_s = self._workload.families[place], rows.timeout_s[place]
-        context = Context(family, timeout_s, handle.loads, rows.critical[place], rows.features[place])
-        eligible = rows.eligible[place]
-        choice = handle.policy.select(context, [ARMS[each].arm for each in eligible], now, self._draws[place])
-        return eligible.index(self._names.index(choice.arm))
+        eligible, snippet = rows.eligible[place], rows.snippets[place]
+        cold = frozenset(self._names[each] for each in eligible if (snippet, each) not in handle.sent)
+        context = Context(
+            family, timeout_s, handle.loads, rows.critical[place], rows.features[place], self._objective, cold
+        )
+        arms = [self._workload.arms[each] for each in eligible]
+        choice = handle.policy.select(context, arms, now, self._draws[place])
+        taken = eligible.index(self._names.index(choice.arm))
+        handle.sent.add((snippet, eligible[taken]))
+        return taken
 
     def _serve(
         self, handle: int, place: int, arm: int, now: float, wait_s: float, cold_s: float, slowed: float
@@ -284,7 +307,8 @@ class Simulation:
         self._busy[arm] += service_s
         name, family, features = self._names[arm], self._workload.families[place], rows.features[place]
         ended = start + service_s
-        outcome = Outcome(name, family, ending, service_s, wait_s, timeout_s, ended, cold_s > 0.0, features)
+        cold_s = min(cold_s, service_s)
+        outcome = Outcome(name, family, ending, service_s, wait_s, timeout_s, ended, cold_s > 0.0, features, cold_s)
         self._plan(ended, _REPLY, (handle, place, arm, outcome))
         is_lost = ending is not Ending.RAN
         return (timeout_s if is_lost else wait_s + service_s), is_lost
@@ -309,7 +333,7 @@ class Simulation:
                 self._in_flight -= 1
             if self._handles:
                 handle = self._handles[number]
-                handle.loads[self._names[arm]] = self._pools[arm].load(at)
+                handle.loads[self._pool_names[arm]] = self._pools[arm].load(at)
                 if outcome is not None:
                     handle.outcomes.append(outcome)
 

@@ -24,6 +24,7 @@ from benchmarks.scheduler.regimes import (
     Disturbance,
     Regime,
 )
+from runvisor.policies.scheduling.arms import Arm
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -65,8 +66,17 @@ class Workload:
     critical: Flags
     features: Floats
     """What can be seen of a request: an estimate of its work, sizes, kind."""
-    broken: int
+    broken: int = -1
     """The arm that breaks in the middle, or -1."""
+    arms: tuple[Arm, ...] = tuple(each.arm for each in ARMS)
+    """What the columns are."""
+    pools: tuple[tuple[str, int], ...] = tuple((each.arm.name, each.workers) for each in ARMS)
+    """Name, as in `Context.loads`, and workers of each pool."""
+    pool_of: tuple[int, ...] = tuple(range(len(ARMS)))
+    """Which pool serves each arm."""
+    known_mean_s: Floats | None = None
+    """What the oracle goes by, if it must not see ``mean_s``, which it is judged by."""
+    known_std_s: Floats | None = None
 
 
 def draw(regime: Regime, seed: int, requests: int = REQUESTS) -> Workload:
