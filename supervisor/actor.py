@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -24,8 +23,10 @@ from runvisor.policies.permissions import Permissions
 from runvisor.policies.scheduling.mean_variance import MeanVarianceScheduler
 from runvisor.policies.scheduling.snapshot import Learner
 from runvisor.policies.trust import Trust
+from runvisor.supervisor.outcomes import OutcomeJournal
 from runvisor.supervisor.plan_run import stream_plan
 from runvisor.supervisor.pools import Endpoint, PoolOptions, SupervisedPool
+from runvisor.supervisor.state_folder import state_folder
 
 NAME: Final = "supervisor"
 NAMESPACE: Final = "runvisor"
@@ -56,6 +57,8 @@ class SupervisorOptions:
     """What the runtimes are to be like."""
     audit_folder: str = ""
     """Where audit logs go; empty is ``runvisor/audit`` in the user's state folder (XDG_STATE_HOME)."""
+    policy_folder: str = ""
+    """Where what the scheduler learned and the journal of outcomes are; empty is ``runvisor/policy`` there."""
 
 
 class SupervisorActor:
@@ -69,7 +72,7 @@ class SupervisorActor:
         self._options = options
         self._key = secrets.token_bytes(MIN_KEY_BYTES)
         self._epoch = time.time_ns()
-        audit_folder = options.audit_folder or str(_state_folder() / "audit")
+        audit_folder = options.audit_folder or str(state_folder() / "audit")
         self._pool_options = PoolOptions(
             self._key,
             audit_folder,
@@ -83,6 +86,7 @@ class SupervisorActor:
         self._witness_lock = asyncio.Lock()
         self._pools: dict[str, SupervisedPool] = {}
         self._sent_at: dict[str, float] = {}
+        self._journal = OutcomeJournal(Path(options.policy_folder or state_folder() / "policy"))
         self._learner = Learner(MeanVarianceScheduler(), epoch=self._epoch)
         self._unavailable = self._probe()
 
@@ -141,6 +145,7 @@ class SupervisorActor:
         """
         now = time.time()
         self._learner.learn(outcomes, now=now)
+        self._journal.add(outcomes, now)
         if now - self._sent_at.get(handle, 0.0) < _SNAPSHOT_EVERY_S:
             return {}
         if len(self._sent_at) > _MAX_HANDLES:
@@ -154,6 +159,7 @@ class SupervisorActor:
             "epoch": self._epoch,
             "observability": self._options.settings.observability,
             "audit_folder": self._pool_options.audit_folder,
+            "policy_folder": str(self._journal.folder),
             "pools": [pool.describe() for pool in self._pools.values()],
             "unavailable": self._unavailable,
         }
@@ -179,6 +185,7 @@ class SupervisorActor:
         """End every pool in order."""
         await asyncio.gather(*(pool.close() for pool in self._pools.values()))
         self._pools.clear()
+        await asyncio.to_thread(self._journal.close)
         if self._witness is not None:
             await asyncio.to_thread(self._witness.close)
 
@@ -207,9 +214,3 @@ class SupervisorActor:
             for variant, reason in probe.unavailable_variants:
                 unavailable[f"{name}/{variant}"] = reason
         return unavailable
-
-
-def _state_folder() -> Path:
-    """Return where this user's programs keep state, by the XDG base directory specification."""
-    home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(home).expanduser() / "runvisor"

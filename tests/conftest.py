@@ -25,9 +25,9 @@ def local_ray() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def supervisor(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervisor]:
     """One supervisor for the whole test session; commands and further clients attach to it."""
-    audit = str(tmp_path_factory.mktemp("audit"))
+    audit, policy = (str(tmp_path_factory.mktemp(name)) for name in ("audit", "policy"))
     sizes = {name: PoolSize(minimum=2, maximum=6) for name in ("python", "v8", "wasm", "ebpf")}
     sessions = {"python": SessionLimits(total=4, per_principal=3)}
-    options = SupervisorOptions(sizes=sizes, sessions=sessions, audit_folder=audit)
+    options = SupervisorOptions(sizes=sizes, sessions=sessions, audit_folder=audit, policy_folder=policy)
     with Supervisor.start(options=options) as supervisor:
         yield supervisor

@@ -7,12 +7,16 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runvisor.actors.jail.probe import probe_jail
 from runvisor.policies.scheduling.base import Ending, Outcome
+from runvisor.supervisor.client import Supervisor
 from runvisor.supervisor.outcomes import FILE_BYTES, OutcomeJournal, frame_of, outcomes_in
 
 
@@ -101,6 +105,23 @@ os.kill(os.getpid(), signal.SIGKILL)
     ended = subprocess.run([sys.executable, "-c", program, str(tmp_path)], timeout=60, check=False)
     assert ended.returncode == -signal.SIGKILL
     assert OutcomeJournal(tmp_path).read() == [outcome(1), outcome(2)]
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not probe_jail("test").available, reason=probe_jail("test").detail)
+def test_the_supervisor_keeps_how_executions_went_and_nothing_of_what_they_were(supervisor: Supervisor) -> None:
+    journal = OutcomeJournal(Path(supervisor.describe()["policy_folder"]))
+    began = time.time()
+    with Supervisor.start(principal="ada") as client:  # it reports before it closes
+        result = client.run("print('a word that nobody else may read')", "python", label="a label")
+    kept: list[Outcome] = []
+    while not kept:
+        kept = [each for each in journal.read() if each.at >= began and each.arm.startswith("python/")]
+        assert time.time() < began + 60
+    assert kept[-1].ending is Ending.RAN
+    assert kept[-1].service_s == result.usage.wall_s
+    kept_bytes = b"".join(file.read_bytes() for file in journal.folder.glob("outcomes*"))
+    assert not any(word in kept_bytes for word in (b"nobody", b"ada", b"label"))
 
 
 _BATCHES = st.lists(st.integers(1, 4), min_size=1, max_size=5)
