@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from runvisor.actors.admission import Admission, Admitted
 from runvisor.actors.audit_log import AuditLog
+from runvisor.actors.backlog import Backlog, expected_s
 from runvisor.actors.cancellation import Cancellations, execution_id
 from runvisor.actors.channel.frames import Message
 from runvisor.actors.running import RunningExecutions
@@ -31,6 +32,7 @@ class BatchRequests:
         audit: Where each batch is recorded, with how its executions ended.
         running: Where a batch can be called off.
         followed: Where those who look on see it.
+        backlog: Where it counts while it runs.
         uncounted: See `PoolService`.
     """
 
@@ -41,6 +43,7 @@ class BatchRequests:
         audit: AuditLog,
         running: Cancellations,
         followed: RunningExecutions,
+        backlog: Backlog,
         uncounted: str = "",
     ) -> None:
         self._runtime = runtime
@@ -48,6 +51,7 @@ class BatchRequests:
         self._audit = audit
         self._running = running
         self._followed = followed
+        self._backlog = backlog
         self._uncounted = uncounted
 
     def handle(self, request: Message, progress: Progress) -> Message:
@@ -79,6 +83,7 @@ class BatchRequests:
             with (
                 self._running.admit(principal, execution_id(request.get("execution"))) as cancellation,
                 self._followed.follow(admitted) as followed,
+                self._backlog.expecting(expected_s(request, admitted.grant), len(inputs)) as expectation,
                 progress.answers.cancel_when_gone(cancellation),
             ):
                 watch = followed.following(progress.watch(cancellation))
@@ -86,12 +91,13 @@ class BatchRequests:
                     ending = self._run(admitted, packed, watch)
                     answer.add(ending)
                     endings[_name(ending)] += 1
+                    expectation.one_ended()
                     if cancellation.cancelled or answer.nbytes > MAX_ANSWER_BYTES:
                         break
         finally:
             if endings:
                 self._audit.append("execution", "execute batch", principal, {**subject, "endings": dict(endings)})
-        return {"op": "endings", **answer.to_wire(), "load": self._runtime.load().to_wire()}
+        return {"op": "endings", **answer.to_wire()}
 
     def _run(self, admitted: Admitted, packed: Any, watch: Watch) -> Ending:
         """Run one; what concerns it alone is its ending, what concerns all of them is raised."""

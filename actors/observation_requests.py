@@ -61,7 +61,7 @@ class ObservationRequests:
             table = runtime.observe(asked, progress.watch(cancellation), principal, admitted.birth)
         ending = {"ended": table.ended, "observed_s": table.duration_s, "rows": len(table), "lost": table.lost}
         self._audit.append("execution", "observe", principal, {**subject, **ending})
-        return {"op": "observed", "table": table.to_wire(), "load": runtime.load().to_wire()}
+        return {"op": "observed", "table": table.to_wire()}
 
 
 def _subject(asked: ObservationRequest, target: str) -> Mapping[str, Any]:

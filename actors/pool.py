@@ -13,6 +13,7 @@ from typing import Any, Final
 from runvisor.actors import registry
 from runvisor.actors.audit_log import AuditLog
 from runvisor.actors.channel.frames import MAX_FDS, decode
+from runvisor.actors.channel.load_page import LoadPage
 from runvisor.actors.channel.ray_call import RayAnswers
 from runvisor.actors.channel.sealed import SealedMemory, seal
 from runvisor.actors.channel.unix import UnixServer
@@ -101,6 +102,7 @@ class PoolActor:
             missing_layers=() if self._accept_weak_isolation else self._runtime.probe().missing_layers,
         )
         self._server = UnixServer(self._service.handle, self._nonce)
+        self._service.show_load(LoadPage(self._server.path.parent))
         self._audit.append("lifecycle", "start pool", "supervisor", {"runtime": self._runtime.name, "pid": os.getpid()})
         settle()
         return self.describe()
@@ -112,7 +114,7 @@ class PoolActor:
             "nonce": self._nonce,
             "socket": str(self._server.path),
             "pid": os.getpid(),
-            "load": self._runtime.load().to_wire(),
+            "load": self._service.load().to_wire(),
             "audit": str(self._audit.path),
         }
 
@@ -138,7 +140,7 @@ class PoolActor:
                 memory += seal([memoryview(part) for part in shared[:MAX_FDS]])
                 self._service.handle(decode(body), answers, [part.fileno() for part in memory])
             except RunvisorError as error:
-                answers.send({"op": "error", "error": error.to_wire()})
+                answers.send({"op": "error", "error": error.to_wire(), "load": self._service.load().to_wire()})
             finally:
                 for part in memory:
                     part.close()
@@ -152,7 +154,7 @@ class PoolActor:
         return {
             "runtime": self._runtime.name,
             "executions": [each.to_wire() for each in self._service.running()],
-            "load": self._runtime.load().to_wire(),
+            "load": self._service.load().to_wire(),
             "witness": self._witness_word(),
         }
 

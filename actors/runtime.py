@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 from runvisor.actors.cancellation import Cancellation
 from runvisor.actors.witness.counting import Witnessing
@@ -51,6 +51,23 @@ class Load:
     def to_wire(self) -> dict[str, float]:
         """Return plain data; it goes with every reply, so without `dataclasses.asdict`, which copies deeply."""
         return {"idle": self.idle, "busy": self.busy, "waiting": self.waiting, "backlog_s": self.backlog_s}
+
+    @classmethod
+    def from_wire(cls, data: object) -> Load | None:
+        """Return the load that a pool's answer bears, or None if it bears none.
+
+        Example:
+            >>> Load.from_wire(Load(3, 1).to_wire()) == Load(3, 1), Load.from_wire({"idle": "many"})
+            (True, None)
+        """
+        try:
+            idle, busy, waiting, backlog_s = (data[name] for name in _TRAVELS)  # type: ignore[index]
+            return cls(int(idle), int(busy), int(waiting), float(backlog_s))
+        except (TypeError, KeyError, ValueError):
+            return None
+
+
+_TRAVELS: Final = ("idle", "busy", "waiting", "backlog_s")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,14 +12,16 @@ from typing import Any, Final
 
 from runvisor.actors.admission import Admission, Admitted, ending
 from runvisor.actors.audit_log import AuditLog
+from runvisor.actors.backlog import Backlog, expected_s
 from runvisor.actors.batch_requests import BatchRequests
 from runvisor.actors.cancellation import Cancellations, execution_id
 from runvisor.actors.channel.base import Answers
 from runvisor.actors.channel.frames import MAX_FRAME_BYTES, Message
+from runvisor.actors.channel.load_page import LoadPage
 from runvisor.actors.channel.sealed import SealedInputs
 from runvisor.actors.observation_requests import ObservationRequests
 from runvisor.actors.running import RunningExecutions
-from runvisor.actors.runtime import GuardingRuntime, NetworkedRuntime, Runtime, SharedInputsRuntime
+from runvisor.actors.runtime import GuardingRuntime, Load, NetworkedRuntime, Runtime, SharedInputsRuntime
 from runvisor.actors.session_requests import SessionRequests
 from runvisor.actors.sessions import SessionLimits
 from runvisor.actors.streaming import Progress
@@ -69,7 +71,10 @@ class PoolService:
         self._running = Cancellations()
         self._uncounted = uncounted
         self._followed = RunningExecutions()
-        self._batches = BatchRequests(runtime, self._admission, audit, self._running, self._followed, uncounted)
+        self._backlog = Backlog(runtime.load)
+        self._batches = BatchRequests(
+            runtime, self._admission, audit, self._running, self._followed, self._backlog, uncounted
+        )
         self._sessions = SessionRequests(
             runtime, self._admission, audit, sessions or SessionLimits(), self._followed, uncounted
         )
@@ -79,7 +84,8 @@ class PoolService:
         """Answer one request: events while the guest runs, then one last message.
 
         Args:
-            request: ``{"op": "execute", "authority", "task", "variant", "on_excess", "execution", "stream"}``,
+            request: ``{"op": "execute", "authority", "task", "variant", "on_excess", "execution", "stream",
+                "expected_s"}``,
                 ``{"op": "cancel", "authority", "execution"}``, ``{"op": "ping"}``, ``{"op": "execute batch"}`` (see
                 `BatchRequests`), ``{"op": "observe"}`` (see `ObservationRequests`), or one of `SessionRequests`.
             answers: Sends messages back; used from this thread only.
@@ -97,7 +103,7 @@ class PoolService:
                     answer = self._cancel(request)
                 case "execute":
                     result = self._execute(request, progress, shared)
-                    answer = {"op": "result", "result": result.to_wire(), "load": self._runtime.load().to_wire()}
+                    answer = {"op": "result", "result": result.to_wire()}
                 case "execute batch":
                     answer = self._batches.handle(request, progress)
                 case "observe":
@@ -110,7 +116,15 @@ class PoolService:
             crash = WorkerCrashed(f"the pool failed: {type(error).__name__}: {error}", self._runtime.name)
             answer = self._refusal(crash, progress.has_started)
         progress.finish()
-        answers.send(answer)
+        answers.send({**answer, "load": self._backlog.load().to_wire()})
+
+    def load(self) -> Load:
+        """Return how busy the pool is, as every answer says it."""
+        return self._backlog.load()
+
+    def show_load(self, page: LoadPage) -> None:
+        """Show it on a page as well, whenever an execution comes or goes."""
+        self._backlog.show_on(page)
 
     def running(self) -> list[Running]:
         """Return what runs just now, of all principals."""
@@ -129,7 +143,7 @@ class PoolService:
     def _refusal(self, error: RunvisorError, started: bool) -> Message:
         if isinstance(error, WorkerCrashed):
             error = WorkerCrashed(error.what, error.where, error.remedy, {**error.details, "started": started})
-        return {"op": "error", "error": error.to_wire(), "load": self._runtime.load().to_wire()}
+        return {"op": "error", "error": error.to_wire()}
 
     def _cancel(self, request: Message) -> Message:
         """Call off an execution of the same principal; any other is as unknown as one that never was."""
@@ -159,6 +173,7 @@ class PoolService:
         with (
             self._running.admit(principal, execution_id(request.get("execution"))) as cancellation,
             self._followed.follow(admitted) as followed,
+            self._backlog.expecting(expected_s(request, admitted.grant)),
         ):
             if admitted.grant.trust is Trust.TRUSTED:
                 self._audit.append("execution", "intend", principal, subject)

@@ -111,7 +111,7 @@ class SessionRequests:
             None if idle_s is None else float(idle_s),
         )
         self._audit.append("execution", "open session", principal, self._remember(token, admitted))
-        return {"op": "session", "session": token, "load": runtime.load().to_wire()}
+        return {"op": "session", "session": token}
 
     def _process(self, principal: str, token: str) -> Message:
         """Say which process a session is, and seal that it is its owner's."""
@@ -152,7 +152,7 @@ class SessionRequests:
             result = self._sessions.run(principal, token, cell, watch)
         result = told_uncounted(result, self._uncounted)
         self._audit.append("execution", "execute", principal, {**subject, **ending(result)})
-        return {"op": "result", "result": result.to_wire(), "load": self._runtime.load().to_wire()}
+        return {"op": "result", "result": result.to_wire()}
 
     def _named(self, request: Message) -> tuple[str, str]:
         principal = self._admission.principal(request)

@@ -177,6 +177,10 @@ class Permissions:
             if not isinstance(key, str) or not key or "=" in key or not isinstance(text, str) or "\0" in key + text:
                 raise InvalidPermissions(f"{_shown(key)} is not an environment variable", "env")
 
+    def __hash__(self) -> int:
+        mine = tuple(getattr(self, name) for name in _HASHED)
+        return hash((mine, frozenset(self.env.items()) if self.env else None))
+
     def _check_number(self, name: str, kinds: type | tuple[type, ...], *, minimum: float) -> None:
         number: Any = getattr(self, name)
         valid = isinstance(number, kinds) and not isinstance(number, bool)
@@ -297,6 +301,9 @@ _LIMITS: Final = (
     "disk_bytes",
     "processes",
 )
+
+
+_HASHED: Final = (*_LIMITS, "filesystem", "network", "tools", "deterministic")
 
 
 def _is_more(mine: float | None, limit: float | None) -> bool:

@@ -135,8 +135,12 @@ class Result:
         }
 
     @classmethod
-    def from_wire(cls, data: Mapping[str, Any]) -> Result:
+    def from_wire(cls, data: Mapping[str, Any], decision: Decision | None = None) -> Result:
         """Rebuild a result.
+
+        Args:
+            data: Plain data.
+            decision: The scheduler's, to be attached.
 
         Raises:
             ProtocolError: The data does not describe a result.
@@ -156,6 +160,7 @@ class Result:
                 runtime=str(data["runtime"]),
                 variant=str(data["variant"]),
                 language=str(data["language"]),
+                decision=decision,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ProtocolError(f"not a result: {type(error).__name__}: {error}") from None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 from runvisor.policies.errors import ConfigError, InvalidTask, ProtocolError, RunvisorError
 from runvisor.policies.permissions import Permissions
+from runvisor.policies.scheduling.objective import Objective
 from runvisor.policies.trust import Trust
 from runvisor.policies.values import Value, pack, unpack
 
@@ -48,12 +50,18 @@ class Task:
     """Where the guest starts, if its grant shows that place; empty is its scratch."""
     profile: str = ""
     """Which set of loaded packages it wants, by the operator's name for it; empty is the default."""
+    objective: Objective | None = None
+    """What its choice of arm is to make small; None leaves it to the handle. It does not travel: the handle chooses."""
+    critical: bool = False
+    """It meets a deadline: no arm is tried on it merely to learn. It does not travel either."""
 
     def __post_init__(self) -> None:
         check_code(self.code, self.language)
         _check_files(self.files)
         if self.files and self.language not in _WITH_FILES:
             raise InvalidTask(f"{self.language} has no way to read files", "files", "pass the data as inputs")
+        if not isinstance(self.critical, bool) or not isinstance(self.objective, Objective | None):
+            raise InvalidTask("critical is true or false, and an objective is an Objective", "objective")
         if not isinstance(self.profile, str) or len(self.profile) > _MAX_PROFILE:
             raise InvalidTask("a profile is a short name", "profile", "write bare, science, or one of the operator's")
         if self.profile and self.language not in _WITH_PROFILES:
@@ -92,11 +100,15 @@ class Task:
             inputs = pack(self.inputs)
         except RunvisorError as error:
             raise InvalidTask(error.what, error.where.replace("value", "inputs", 1), error.remedy) from None
+        return self.envelope(inputs)
+
+    def envelope(self, inputs: bytes) -> dict[str, Any]:
+        """Return plain data with inputs that have been packed elsewhere; to be read and sent, not changed."""
         return {
             "code": self.code,
             "language": self.language,
             "inputs": inputs,
-            "permissions": self.permissions.to_dict(),
+            "permissions": _to_dict(self.permissions),
             "trust": int(self.trust),
             "label": self.label,
             "files": dict(self.files),
@@ -125,6 +137,11 @@ class Task:
             )
         except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
             raise ProtocolError(f"not a task: {type(error).__name__}: {error}") from None
+
+
+@lru_cache(maxsize=256)
+def _to_dict(permissions: Permissions) -> dict[str, Any]:
+    return permissions.to_dict()
 
 
 def check_code(code: object, language: str) -> None:

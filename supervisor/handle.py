@@ -7,11 +7,9 @@ the latter.
 
 from __future__ import annotations
 
-import random
 import secrets
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
 import ray
@@ -19,21 +17,18 @@ import ray
 from runvisor.actors.channel.base import Channel, OnEvent
 from runvisor.actors.channel.frames import Message
 from runvisor.policies.batches import Ending, endings_of
-from runvisor.policies.errors import Cancelled, EngineRefused, ProtocolError, RunvisorError, SpawnFailed, WorkerCrashed
+from runvisor.policies.errors import EngineRefused, ProtocolError, RunvisorError, SpawnFailed, WorkerCrashed
 from runvisor.policies.permissions import Permissions
 from runvisor.policies.result import Result, Usage
-from runvisor.policies.scheduling.arms import ARMS, Arm, unfit_for_profile
-from runvisor.policies.scheduling.decision import Decision
-from runvisor.policies.scheduling.families import family_of
-from runvisor.policies.scheduling.selection import choose
-from runvisor.policies.scheduling.snapshot import Outcome, Snapshot
+from runvisor.policies.scheduling.arms import ARMS, Arm
+from runvisor.policies.scheduling.base import Outcome
+from runvisor.policies.scheduling.objective import Objective
 from runvisor.policies.task import Task
-from runvisor.policies.trust import Grant, OnExcess, Trust, resolve_grant
+from runvisor.policies.trust import OnExcess, Trust
 from runvisor.policies.values import Value, pack
 from runvisor.supervisor.execution import Call
-from runvisor.supervisor.fitness import fitness
-from runvisor.supervisor.pool_links import PoolLink, PoolLinks, ask
-from runvisor.supervisor.refusals import Refusals
+from runvisor.supervisor.placement import Attached, Placed, Placement
+from runvisor.supervisor.pool_links import BATCH, PoolLinks, ask, unrefused
 from runvisor.supervisor.reporter import Reporter
 from runvisor.supervisor.shared import sealed_inputs
 
@@ -53,28 +48,33 @@ class Handle:
         principal: On whose behalf.
         trust: The trust ceiling to ask for.
         permissions: A permission ceiling to ask for.
+        objective: What the choice of an arm makes small, where a task does not say; None is the policy's own.
 
     Raises:
         TrustViolation: The operator allows less trust.
     """
 
-    def __init__(self, supervisor: Any, principal: str, trust: Trust, permissions: Permissions | None = None) -> None:
+    def __init__(
+        self,
+        supervisor: Any,
+        principal: str,
+        trust: Trust,
+        permissions: Permissions | None = None,
+        objective: Objective | None = None,
+    ) -> None:
         self.supervisor = supervisor
         self.principal = principal
         self.trust = trust
         self._asked = permissions.to_dict() if permissions is not None else None
         self._pools = PoolLinks(supervisor)
         self._name = secrets.token_hex(8)
-        self._random = random.Random()
-        self._unavailable: Mapping[str, str] = {}
-        self._refusals = Refusals()
-        self._attach()
+        self._placement = Placement(principal, trust, self._pools, self._attach(), objective)
         self._reporter = Reporter(self._report)
 
     @property
     def permission_ceiling(self) -> Permissions | None:
         """The principal's own ceiling; None leaves only the trust levels'."""
-        return self._ceiling
+        return self._placement.attached.permissions
 
     def run(
         self,
@@ -109,27 +109,35 @@ class Handle:
         asked: set[str] = set()
         result: Result | None = None
         with sealed_inputs(task.inputs) as inputs:
-            wire = {**replace(task, inputs=None).to_wire(), "inputs": inputs.data}
+            wire = task.envelope(inputs.data)
             shared = [part.fileno() for part in inputs.memory]
+            input_bytes = len(inputs.data) + sum(part.nbytes for part in inputs.memory)
             while True:
-                decision, runtime, variant, pool = self._place(task, on_excess, language_reason, arms)
-                if result is not None and decision.arm in asked:
+                self.renew()
+                placed = self._placement.place(
+                    task, on_excess, language_reason=language_reason, arms=arms, input_bytes=input_bytes
+                )
+                if result is not None and placed.decision.arm in asked:
                     return result  # what refused it is all there is
                 request = {
                     "op": "execute",
-                    "authority": self._authority,
-                    "variant": variant,
+                    "authority": self.authority,
+                    "variant": placed.variant,
                     "on_excess": on_excess,
                     "execution": call.id,
                     "stream": on_event is not None,
+                    "expected_s": placed.expected_s,
                     "task": wire,
                 }
-                answer = self._request(request, runtime, pool, decision, task, on_event, call, shared)
-                result = self._read(answer, runtime, decision, task)
-                if not isinstance(result.error, EngineRefused) or runtime != _REFUSES_FIRST:
+                answer = self._send(request, placed, call, on_event, shared)
+                if answer.get("op") != "result":
+                    raise ProtocolError(f"the pool answered with {answer.get('op')!r}", placed.runtime)
+                result = Result.from_wire(answer["result"], placed.decision)
+                self._learn(placed, result.usage, result.error)
+                if not isinstance(result.error, EngineRefused) or placed.runtime != _REFUSES_FIRST:
                     return result
-                asked.add(decision.arm)
-                self._refusals.add(task, decision.arm, result.error)
+                asked.add(placed.decision.arm)
+                self._placement.note_refusal(task, placed, result.error)
 
     def run_batch(
         self, task: Task, inputs: Sequence[Value], *, on_excess: OnExcess = "refuse", language_reason: str = ""
@@ -151,28 +159,31 @@ class Handle:
         packed = [_packed(value) for value in inputs]
         endings: list[Ending] = []
         while len(endings) < len(packed):
-            decision, runtime, variant, pool = self._place(task, on_excess, language_reason, ARMS)
             rest = packed[len(endings) :]
+            self.renew()
+            placed = self._placement.place(
+                task, on_excess, language_reason=language_reason, input_bytes=sum(map(len, rest)) // len(rest)
+            )
             call = Call()
             request = {
-                "op": "execute batch",
-                "authority": self._authority,
-                "variant": variant,
+                "op": BATCH,
+                "authority": self.authority,
+                "variant": placed.variant,
                 "on_excess": on_excess,
                 "execution": call.id,
-                "task": replace(task, inputs=None).to_wire(),
+                "expected_s": placed.expected_s,
+                "task": task.envelope(b""),
                 "inputs": rest,
             }
-            answer = self._request(request, runtime, pool, decision, task, None, call, ())
-            self._note_load(answer, runtime, decision, task)
-            names = {"runtime": runtime, "variant": variant, "language": task.language}
+            answer = self._send(request, placed, call)
+            names = {"runtime": placed.runtime, "variant": placed.variant, "language": task.language}
             found = endings_of(answer, **names, most=len(rest)) if answer.get("op") == "endings" else []
             if not found:
-                raise ProtocolError(f"the pool answered a batch with {answer.get('op')!r}", runtime)
+                raise ProtocolError(f"the pool answered a batch with {answer.get('op')!r}", placed.runtime)
             for ending in found[:: 1 + len(found) // _LEARNED]:
                 if isinstance(ending, Result):
-                    self._learn(decision, task, ending, ending.error)
-            endings += [item.with_decision(decision) if isinstance(item, Result) else item for item in found]
+                    self._learn(placed, ending.usage, ending.error)
+            endings += [item.with_decision(placed.decision) if isinstance(item, Result) else item for item in found]
         return endings
 
     def ask_pool(
@@ -191,16 +202,16 @@ class Handle:
             RunvisorError: What the pool answered with, or that it died.
         """
         arms = [arm for arm in ARMS if arm.name in names]
-        _, runtime, variant, pool = self._place(task, on_excess, "", arms)
-        request = {**request, "authority": self._authority, "task": task.to_wire(), "variant": variant}
+        self.renew()
+        placed = self._placement.place(task, on_excess, arms=arms)
+        request = {**request, "authority": self.authority, "task": task.to_wire(), "variant": placed.variant}
+        link = placed.link
         try:
-            answer = pool.channel.request(request)
+            answer = link.request(request)
         except WorkerCrashed:
-            pool = self._pools.successor(runtime, pool)
-            answer = pool.channel.request(request)
-        if answer.get("op") == "error":
-            raise RunvisorError.from_wire(answer["error"])
-        return pool.channel, answer
+            link = self._pools.successor(placed.runtime, link)
+            answer = link.request(request)
+        return link, unrefused(answer)
 
     def ask_runtime(
         self, runtime: str, request: Message, *, call: Call | None = None, on_event: OnEvent | None = None
@@ -218,33 +229,21 @@ class Handle:
             RunvisorError: What the pool answered with, or that it died.
         """
         self.renew()
-        if runtime in self._unavailable:
-            raise SpawnFailed(self._unavailable[runtime], runtime)
-        pool, call = self._pools.to(runtime), call or Call()
-        request = {**request, "authority": self._authority, "execution": call.id}
-        word = {"op": "cancel", "execution": call.id, "authority": self._authority}
-        call.sending(lambda: pool.channel.request(word))
-        try:
-            answer = pool.channel.request(request, on_event)
-        except WorkerCrashed as error:
-            if error.details.get("started"):
-                raise
-            pool = self._pools.successor(runtime, pool)
-            call.sending(lambda: pool.channel.request(word))
-            answer = pool.channel.request(request, on_event)
-        if answer.get("op") == "error":
-            raise RunvisorError.from_wire(answer["error"])
-        return answer
+        if (reason := self._placement.attached.unavailable.get(runtime)) is not None:
+            raise SpawnFailed(reason, runtime)
+        call = call or Call()
+        request = {**request, "authority": self.authority, "execution": call.id}
+        return unrefused(self._pools.send(runtime, self._pools.to(runtime), request, call, on_event=on_event))
 
     @property
     def authority(self) -> bytes:
         """The sealed authority that requests bear; see `renew`."""
-        return self._authority
+        return self._placement.attached.authority
 
     def renew(self) -> None:
         """Attach anew if the authority is about to expire."""
-        if time.time() > self._expires_at - _RENEW_BEFORE_S:
-            self._attach()
+        if time.time() > self._placement.attached.expires_at - _RENEW_BEFORE_S:
+            self._placement.attach(self._attach())
 
     def start_pools(self, languages: Iterable[str]) -> None:
         """Have the pools that may run these languages started side by side; does not wait.
@@ -253,7 +252,7 @@ class Handle:
             languages: Languages of tasks to come.
         """
         wanted = {arm.runtime for arm in ARMS if arm.languages.intersection(languages)}
-        for runtime in wanted - self._pools.runtimes() - self._unavailable.keys():
+        for runtime in wanted - self._pools.runtimes() - self._placement.attached.unavailable.keys():
             self.supervisor.pool.remote(runtime)
 
     def describe(self) -> dict[str, Any]:
@@ -266,122 +265,41 @@ class Handle:
         self._reporter.close()
         self._pools.close()
 
-    def _attach(self) -> None:
-        given = ask(self.supervisor.attach.remote(self.principal, int(self.trust), self._asked))
-        self._authority: bytes = given["authority"]
-        self._expires_at: float = given["expires_at"]
-        limits = given["permissions"]
-        self._ceiling = None if limits is None else Permissions.from_dict(limits)
-        self._unavailable = given["unavailable"]
-        self._allow_untrusted_bpf: bool = given["allow_untrusted_bpf"]
-        self._snapshot = Snapshot.from_wire(given["snapshot"])
+    def _attach(self) -> Attached:
+        return Attached.from_wire(ask(self.supervisor.attach.remote(self.principal, int(self.trust), self._asked)))
 
-    def _place(
-        self, task: Task, on_excess: OnExcess, language_reason: str, arms: Sequence[Arm]
-    ) -> tuple[Decision, str, str, PoolLink]:
-        """Choose an arm for a task: its decision, runtime, variant and pool."""
-        self.renew()
-        grant = resolve_grant(
-            task.permissions,
-            task.trust,
-            principal=self.principal,
-            trust_ceiling=self.trust,
-            permission_ceiling=self._ceiling,
-            on_excess=on_excess,
-        )
-        while True:
-            decision = self._decide(task, grant, language_reason, arms)
-            runtime, _, variant = decision.arm.partition("/")
-            try:
-                return decision, runtime, variant, self._pools.to(runtime)
-            except SpawnFailed as error:
-                # Found out now rather than by the probe: the arm is struck out, and the next one chosen.
-                self._unavailable = {**self._unavailable, runtime: str(error)}
-
-    def _decide(self, task: Task, grant: Grant, language_reason: str, arms: Sequence[Arm]) -> Decision:
-        unfit, found = fitness(task, grant, arms, self._unavailable, self._refusals.of(task))
-        return choose(
-            task.language,
-            family_of(task.language, task.code),
-            grant,
-            arms,
-            unavailable={**self._unavailable, **unfit, **unfit_for_profile(arms, task.profile)},
-            loads=self._pools.loads(),
-            scheduler=self._snapshot.policy,
-            now=time.time(),
-            draws=[self._random.gauss(0.0, 1.0) for _ in arms],
-            allow_untrusted_bpf=self._allow_untrusted_bpf,
-            language_reason=language_reason,
-            found=found,
-        )
-
-    def _request(
+    def _send(
         self,
         request: Message,
-        runtime: str,
-        pool: PoolLink,
-        decision: Decision,
-        task: Task,
-        on_event: OnEvent | None,
+        placed: Placed,
         call: Call,
-        shared: Sequence[int],
+        on_event: OnEvent | None = None,
+        shared: Sequence[int] = (),
     ) -> Message:
-        """Send a request; once more, to the spare, if the pool died before the task had started."""
+        """Send a request to where it was placed, and learn from a failure."""
 
-        def send(channel: Channel) -> Message:
-            word = {"op": "cancel", "execution": call.id, "authority": self._authority}
-            call.sending(lambda: channel.request(word))
-            return channel.request(request, on_event, shared)
+        def learn(error: RunvisorError) -> None:
+            self._learn(placed, None, error)
 
-        try:
-            return send(pool.channel)
-        except WorkerCrashed as error:
-            self._learn(decision, task, None, error)
-            successor = self._pools.successor(runtime, pool)
-            if error.details.get("started"):
-                raise
-            return send(successor.channel)
-
-    def _note_load(self, answer: Message, runtime: str, decision: Decision, task: Task) -> None:
-        """Note how busy the pool says that it is, and raise the error that it answered with."""
-        self._pools.note_load(runtime, answer.get("load"))
-        if answer.get("op") == "error":
-            error = RunvisorError.from_wire(answer["error"])
-            self._learn(decision, task, None, error)
-            raise error
-
-    def _read(self, answer: Message, runtime: str, decision: Decision, task: Task) -> Result:
-        self._note_load(answer, runtime, decision, task)
-        if answer.get("op") != "result":
-            raise ProtocolError(f"the pool answered with {answer.get('op')!r}", runtime)
-        result = Result.from_wire(answer["result"])
-        self._learn(decision, task, result, result.error)
-        return result.with_decision(decision)
-
-    def _learn(self, decision: Decision, task: Task, result: Result | None, error: RunvisorError | None) -> None:
-        if isinstance(error, Cancelled):
-            return  # how long it ran was its caller's whim
-        usage = result.usage if result is not None else Usage()
-        outcome = Outcome.of(
-            decision.arm,
-            family_of(task.language, task.code),
-            error,
-            service_s=usage.wall_s,
-            wait_s=usage.queue_s,
-            timeout_s=task.permissions.timeout_s,
-            at=time.time(),
-            cold=usage.start_kind == "cold",
+        answer = self._pools.send(
+            placed.runtime, placed.link, request, call, on_event=on_event, shared=shared, on_crash=learn
         )
-        if outcome is not None:
-            self._reporter.add(outcome.to_wire())
+        try:
+            return unrefused(answer)
+        except RunvisorError as error:
+            learn(error)
+            raise
 
-    def _report(self, batch: list[Any]) -> None:
-        published: Any = ray.get(self.supervisor.report.remote(self._name, batch))
-        if not published:
-            return
-        newer = Snapshot.from_wire(published)
-        if newer.supersedes(self._snapshot):
-            self._snapshot = newer
+    def _learn(self, placed: Placed, usage: Usage | None, error: RunvisorError | None) -> None:
+        outcome = placed.outcome(usage, error, time.time())
+        if outcome is not None:
+            self._reporter.add(outcome)
+
+    def _report(self, batch: list[Outcome]) -> None:
+        outcomes = [outcome.to_wire() for outcome in batch]
+        published: Any = ray.get(self.supervisor.report.remote(self._name, outcomes))
+        if published:
+            self._placement.believe(published)
 
 
 def _packed(value: Value) -> bytes:

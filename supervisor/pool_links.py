@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
 
 import ray
 from ray.exceptions import RayError
 
-from runvisor.actors.channel.base import Channel
+from runvisor.actors.channel.base import Channel, OnEvent
+from runvisor.actors.channel.frames import Message
+from runvisor.actors.channel.load_page import LoadReading
 from runvisor.actors.channel.ray_call import RayChannel
 from runvisor.actors.channel.unix import UnixChannel
 from runvisor.actors.runtime import Load
 from runvisor.policies.errors import RunvisorError, WorkerCrashed
+from runvisor.supervisor.execution import Call
+from runvisor.supervisor.load_view import LoadView
+
+BATCH: Final = "execute batch"
 
 
 def ask(reference: Any) -> Mapping[str, Any]:
@@ -32,25 +39,62 @@ def ask(reference: Any) -> Mapping[str, Any]:
     return answer
 
 
-@dataclass(slots=True)
-class PoolLink:
-    """A pool as a handle knows it."""
+def unrefused(answer: Message) -> Message:
+    """Return a pool's answer, or raise the error that it is."""
+    if answer.get("op") == "error":
+        raise RunvisorError.from_wire(answer["error"])
+    return answer
 
-    endpoint: Mapping[str, Any]
-    """What the supervisor said of it: socket, nonce, actor, load."""
-    channel: Channel
-    load: Load
-    """How busy it was when it last answered."""
+
+class PoolLink:
+    """A pool as a handle knows it: a `Channel` to it that keeps its load in view.
+
+    Args:
+        endpoint: What the supervisor said of it: socket, nonce, actor, load.
+        channel: The way to it.
+        reading: Shows its load at any time, if it is on this node.
+    """
+
+    def __init__(self, endpoint: Mapping[str, Any], channel: Channel, reading: LoadReading | None = None) -> None:
+        self.endpoint: Final = endpoint
+        self.channel: Final = channel
+        """For words that are no work: they wait for no place."""
+        load = Load.from_wire(endpoint["load"]) or Load()
+        self._view = LoadView(load, time.monotonic(), reading.now if reading else None)
 
     @classmethod
     def to(cls, endpoint: Mapping[str, Any]) -> PoolLink:
         """Link to a pool by the fastest channel that reaches it: its socket on this node, else Ray."""
-        channel: Channel
         try:
             channel = UnixChannel(endpoint["socket"], endpoint["nonce"])
         except OSError:
-            channel = RayChannel(endpoint["actor"])
-        return cls(endpoint, channel, Load(**endpoint["load"]))
+            return cls(endpoint, RayChannel(endpoint["actor"]))
+        return cls(endpoint, channel, LoadReading.beside(Path(endpoint["socket"])))
+
+    def load(self) -> Load:
+        """Return how busy it should be now."""
+        return self._view.now(time.monotonic())
+
+    def request(self, message: Message, on_event: OnEvent | None = None, shared: Sequence[int] = ()) -> Message:
+        """See `Channel.request`; counts as work of the pool's until it is answered.
+
+        Args:
+            message: The request; its ``expected_s`` is what one of its executions should take.
+            on_event: As there.
+            shared: As there.
+        """
+        inputs = message.get("inputs")
+        executions = len(inputs) if message.get("op") == BATCH and isinstance(inputs, list) else 1
+        with self._view.sending(message.get("expected_s", 0.0) * executions):
+            answer = self.channel.request(message, on_event, shared)
+        load = Load.from_wire(answer.get("load"))
+        if load is not None:
+            self._view.note(load, time.monotonic())
+        return answer
+
+    def close(self) -> None:
+        """See `Channel.close`."""
+        self.channel.close()
 
 
 class PoolLinks:
@@ -80,19 +124,55 @@ class PoolLinks:
         """Return the link to the pool that took over from one that died."""
         return self._keep(runtime, ask(self._supervisor.replace.remote(runtime, dead.endpoint["nonce"])))
 
+    def send(
+        self,
+        runtime: str,
+        link: PoolLink,
+        request: Message,
+        call: Call,
+        *,
+        on_event: OnEvent | None = None,
+        shared: Sequence[int] = (),
+        on_crash: Callable[[WorkerCrashed], object] | None = None,
+    ) -> Message:
+        """Send a request; once more, to the spare, if the pool died before the task had started.
+
+        Args:
+            runtime: Whose pool it is.
+            link: The way to it.
+            request: With the ``authority`` and, if it can be called off, its name as ``execution``.
+            call: How the caller means to call it off.
+            on_event: See `Channel.request`.
+            shared: See `Channel.request`.
+            on_crash: Called when the pool has died.
+
+        Raises:
+            Cancelled: It was called off before it was sent.
+            WorkerCrashed: The pool died after the start, or twice.
+        """
+        word = {"op": "cancel", "execution": request.get("execution"), "authority": request["authority"]}
+
+        def send(link: PoolLink) -> Message:
+            call.sending(lambda: link.channel.request(word))
+            return link.request(request, on_event, shared)
+
+        try:
+            return send(link)
+        except WorkerCrashed as error:
+            if on_crash is not None:
+                on_crash(error)
+            successor = self.successor(runtime, link)
+            if error.details.get("started"):
+                raise
+            return send(successor)
+
     def runtimes(self) -> set[str]:
         """Return the runtimes whose pools it has met."""
         return set(self._links)
 
-    def loads(self) -> dict[str, Load]:
-        """Return how busy each pool last said that it was."""
-        return {runtime: link.load for runtime, link in list(self._links.items())}
-
-    def note_load(self, runtime: str, load: object) -> None:
-        """Note what a pool's answer says of its load, if it says something."""
-        link = self._links.get(runtime)
-        if link is not None and isinstance(load, dict):
-            link.load = Load(**load)
+    def loads(self, runtimes: Iterable[str]) -> dict[str, Load]:
+        """Return how busy the pools of these runtimes should be now, as far as they have been met."""
+        return {runtime: link.load() for runtime in runtimes if (link := self._links.get(runtime)) is not None}
 
     def close(self) -> None:
         """Close the channels; closing twice is fine."""
@@ -100,7 +180,7 @@ class PoolLinks:
             links = list(self._links.values())
             self._links.clear()
         for link in links:
-            link.channel.close()
+            link.close()
 
     def _keep(self, runtime: str, endpoint: Mapping[str, Any]) -> PoolLink:
         with self._lock:
@@ -108,7 +188,7 @@ class PoolLinks:
             if known is not None and known.endpoint["nonce"] == endpoint["nonce"]:
                 return known
             if known is not None:
-                known.channel.close()
+                known.close()
             link = PoolLink.to(endpoint)
             self._links[runtime] = link
             return link

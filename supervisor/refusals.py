@@ -8,10 +8,13 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Final
 
-from runvisor.policies.errors import EngineRefused
+from runvisor.policies.errors import EngineRefused, GuestException, RunvisorError
 from runvisor.policies.task import Task
 
 _KEPT: Final = 1024
+_LACKING: Final = frozenset({"wasm/cpython", "wasm/quickjs"})
+"""Arms that have less than another one of their language."""
+_LACKS: Final = ("ModuleNotFoundError:", "ImportError:", "NotImplementedError:", "ReferenceError:")
 
 
 class Refusals:
@@ -50,6 +53,26 @@ class Refusals:
             self._arms.move_to_end(_key(task))
             while len(self._arms) > self._kept:
                 self._arms.popitem(last=False)
+
+
+def says_unfit(arm: str, error: RunvisorError | None) -> bool:
+    """Say whether an error tells that the program met what the arm lacks, though another may have it.
+
+    How soon it met that says nothing of how fast the arm is.
+
+    Args:
+        arm: Where it ran.
+        error: What it ended with.
+
+    Example:
+        >>> says_unfit("wasm/cpython", GuestException("ModuleNotFoundError: No module named 'numpy'"))
+        True
+        >>> says_unfit("python/native", GuestException("ModuleNotFoundError: No module named 'nunpy'"))
+        False
+    """
+    if isinstance(error, EngineRefused):
+        return True
+    return isinstance(error, GuestException) and arm in _LACKING and error.what.startswith(_LACKS)
 
 
 def _key(task: Task) -> bytes:

@@ -29,14 +29,19 @@ def portable_fitness(task: Task, *, is_alone: bool) -> tuple[Mapping[str, str], 
         >>> portable_fitness(Task("import numpy", "python"), is_alone=False)[0]
         {'wasm/cpython': 'line 1: it imports numpy'}
     """
-    if task.files:
-        return {ARM: "it has no files"}, ""
-    if not _is_plain(task.inputs):
-        return {ARM: "the inputs hold arrays, or are large"}, ""
+    if unfit := data_fitness(task):
+        return unfit, ""
     why = _objection(task.source)
     if why is None:
         return {}, ""
     return ({}, f"Not sure to be answered as elsewhere: {why}.") if is_alone else ({ARM: why}, "")
+
+
+def data_fitness(task: Task) -> Mapping[str, str]:
+    """Return why the arm is struck out by what goes in beside the code, if it is."""
+    if task.files:
+        return {ARM: "it has no files"}
+    return {} if _is_plain(task.inputs) else {ARM: "the inputs hold arrays, or are large"}
 
 
 @lru_cache(maxsize=512)

@@ -50,6 +50,11 @@ Struck out: ebpf/record (untrusted code may not run there).
     found: str = ""
     """What was found in the code that bears on the choice."""
 
+    @property
+    def expected_s(self) -> float:
+        """What was expected of the chosen arm's service time, waiting left out; 0 where nothing was."""
+        return next((c.mean_s or 0.0 for c in self.candidates if c.arm == self.arm), 0.0)
+
     def explain(self) -> str:
         """Say in plain sentences why this arm was chosen."""
         running = [c for c in self.candidates if not c.excluded_because]

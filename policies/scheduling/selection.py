@@ -3,13 +3,75 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from runvisor.policies.errors import NoEligibleArm
 from runvisor.policies.scheduling.arms import Arm, asked_beyond_defaults, exclusion, split_eligible
-from runvisor.policies.scheduling.base import Context, Load, Selector
+from runvisor.policies.scheduling.base import Choice, Context, Load, Selector
 from runvisor.policies.scheduling.decision import Candidate, Decision
 from runvisor.policies.scheduling.objective import Objective
 from runvisor.policies.trust import Grant
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """The arms that may run a task; it depends on the task and the cluster only, so it may be kept."""
+
+    eligible: tuple[Arm, ...]
+    """At least one."""
+    excluded: tuple[Candidate, ...]
+    """Those that run the language and may not run the task, with the reason."""
+    found: str = ""
+    """What was found in the code that bears on the choice."""
+
+
+def field_of(
+    language: str,
+    grant: Grant,
+    arms: Iterable[Arm],
+    *,
+    unavailable: Mapping[str, str],
+    allow_untrusted_bpf: bool = False,
+    found: str = "",
+) -> Field:
+    """Apply the hard constraints; see `choose` for what they take.
+
+    Raises:
+        NoEligibleArm: Every arm is struck out; ``details["excluded"]`` has each reason.
+    """
+    everything = tuple(arms)
+    eligible, excluded = split_eligible(
+        everything, language, grant, unavailable, allow_untrusted_bpf=allow_untrusted_bpf
+    )
+    if not eligible:
+        raise _nothing_left(language, grant, everything, unavailable, allow_untrusted_bpf=allow_untrusted_bpf)
+    return Field(eligible, tuple(Candidate(name, excluded_because=why) for name, why in excluded.items()), found)
+
+
+def choose_from(
+    field: Field,
+    context: Context,
+    scheduler: Selector,
+    now: float,
+    draws: Sequence[float],
+    *,
+    language_reason: str = "",
+) -> Decision:
+    """Choose among the arms that may run a task; see `choose`."""
+    choice = scheduler.select(context, field.eligible, now, draws)
+    return decision_of(field, choice, scheduler, language_reason=language_reason)
+
+
+def decision_of(field: Field, choice: Choice, scheduler: Selector, *, language_reason: str = "") -> Decision:
+    """Return a policy's choice among the arms of a field with all that explains it."""
+    return Decision(
+        choice.arm,
+        choice.candidates + field.excluded,
+        choice.explored,
+        choice.objective or scheduler.objective,
+        language_reason,
+        field.found,
+    )
 
 
 def choose(
@@ -67,20 +129,11 @@ def choose(
         ...        scheduler=PreferenceScheduler(), now=0.0, draws=()).explain()
         'Chose v8/isolate, the only arm that may run this task.'
     """
-    everything = tuple(arms)
-    eligible, excluded = split_eligible(
-        everything, language, grant, unavailable, allow_untrusted_bpf=allow_untrusted_bpf
+    field = field_of(
+        language, grant, arms, unavailable=unavailable, allow_untrusted_bpf=allow_untrusted_bpf, found=found
     )
-    if not eligible:
-        raise _nothing_left(language, grant, everything, unavailable, allow_untrusted_bpf=allow_untrusted_bpf)
     context = Context(family, grant.permissions.timeout_s, loads, critical, features, objective, cold)
-    choice = scheduler.select(context, eligible, now, draws)
-    candidates = choice.candidates
-    if excluded:
-        candidates += tuple(Candidate(name, excluded_because=reason) for name, reason in excluded.items())
-    return Decision(
-        choice.arm, candidates, choice.explored, choice.objective or scheduler.objective, language_reason, found
-    )
+    return choose_from(field, context, scheduler, now, draws, language_reason=language_reason)
 
 
 def _nothing_left(

@@ -1,0 +1,254 @@
+"""Placement: which arm runs a task, as one handle believes it, and what that run then teaches."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, Final
+
+from runvisor.policies.errors import (
+    Cancelled,
+    EngineRefused,
+    RunvisorError,
+    SpawnFailed,
+    TimeLimitExceeded,
+)
+from runvisor.policies.permissions import Permissions
+from runvisor.policies.portable.fitness import data_fitness
+from runvisor.policies.result import Usage
+from runvisor.policies.scheduling.arms import ARMS, Arm, unfit_for_profile
+from runvisor.policies.scheduling.base import Context, Outcome
+from runvisor.policies.scheduling.decision import Decision
+from runvisor.policies.scheduling.families import family_of
+from runvisor.policies.scheduling.features import features_of
+from runvisor.policies.scheduling.objective import Objective
+from runvisor.policies.scheduling.selection import Field, choose_from, field_of
+from runvisor.policies.scheduling.snapshot import Snapshot
+from runvisor.policies.task import Task
+from runvisor.policies.trust import Grant, OnExcess, Trust, resolve_grant
+from runvisor.supervisor.fitness import fitness
+from runvisor.supervisor.pool_links import PoolLink, PoolLinks
+from runvisor.supervisor.refusals import Refusals, says_unfit
+
+_KEPT: Final = 1024
+"""Programs whose arms, families and features are kept; when there are more, all are found out anew."""
+_KEPT_CODE: Final = 64 * 1024
+"""What is known of longer programs is found out each time: keeping it would keep them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a task runs, and what it is expected to be like there."""
+
+    decision: Decision
+    runtime: str
+    variant: str
+    link: PoolLink
+    context: Context
+    expected_s: float
+    """Of one execution, waiting left out; 0 where nothing is known."""
+
+    def outcome(self, usage: Usage | None, error: RunvisorError | None, at: float) -> Outcome | None:
+        """Return what an execution teaches, or None if that is nothing.
+
+        Args:
+            usage: What it used; None if it gave no result.
+            error: What it ended with.
+            at: When, in Unix seconds.
+        """
+        if isinstance(error, Cancelled) or says_unfit(self.decision.arm, error):
+            return None  # how long it ran was its caller's whim, or how soon it met what is not there
+        usage = usage or Usage()
+        timeout_s = self.context.timeout_s
+        if isinstance(error, TimeLimitExceeded) and usage.wall_s > 0:
+            timeout_s = min(timeout_s, usage.wall_s)  # CPU time ran out first: no more is known than that
+        return Outcome.of(
+            self.decision.arm,
+            self.context.family,
+            error,
+            service_s=usage.wall_s,
+            wait_s=usage.queue_s,
+            timeout_s=timeout_s,
+            at=at,
+            cold=usage.start_kind == "cold",
+            features=self.context.features,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """What the supervisor gives to a handle that attaches."""
+
+    authority: bytes
+    """Sealed; pools believe it and nothing else."""
+    expires_at: float
+    """When the authority ends, in Unix seconds."""
+    permissions: Permissions | None
+    """The principal's own ceiling; None leaves only the trust levels'."""
+    unavailable: Mapping[str, str]
+    """Runtimes and arms that cannot run on this cluster, with the reason."""
+    allow_untrusted_bpf: bool
+    snapshot: Mapping[str, Any]
+    """What the supervisor has learned, as it publishes it."""
+
+    @classmethod
+    def from_wire(cls, given: Mapping[str, Any]) -> Attached:
+        """Read what `SupervisorActor.attach` returned."""
+        limits = given["permissions"]
+        return cls(**{**given, "permissions": None if limits is None else Permissions.from_dict(limits)})
+
+
+class Placement:
+    """Chooses arms for the tasks of one handle. Safe to use from many threads.
+
+    Args:
+        principal: On whose behalf.
+        trust: Its trust ceiling.
+        pools: Its ways to pools.
+        attached: The terms.
+        objective: What the choice makes small where a task does not say; None leaves it to the policy.
+    """
+
+    def __init__(
+        self, principal: str, trust: Trust, pools: PoolLinks, attached: Attached, objective: Objective | None = None
+    ) -> None:
+        self._principal = principal
+        self._trust = trust
+        self._pools = pools
+        self._objective = objective
+        self._refusals = Refusals()
+        self._random = random.Random()
+        self._judged: dict[Hashable, tuple[Grant, Field]] = {}
+        self.attached = attached
+        self._snapshot = Snapshot.from_wire(attached.snapshot)
+
+    def attach(self, attached: Attached) -> None:
+        """Place by other terms from now on.
+
+        Raises:
+            ProtocolError: What was learned is no snapshot.
+        """
+        self._snapshot = Snapshot.from_wire(attached.snapshot)
+        self.attached = attached
+        self._judged = {}  # a new one, and last: what was judged by older terms may still be put into the old
+
+    def believe(self, published: Mapping[str, Any]) -> None:
+        """Take over what the supervisor has learned, unless it is older than what is known here.
+
+        Raises:
+            ProtocolError: It is no snapshot.
+        """
+        newer = Snapshot.from_wire(published)
+        if newer.supersedes(self._snapshot):
+            self._snapshot = newer
+
+    def strike_out(self, runtime: str, reason: str) -> None:
+        """Place nothing on a runtime that has turned out not to run here."""
+        self.attached = replace(self.attached, unavailable={**self.attached.unavailable, runtime: reason})
+        self._judged = {}
+
+    def note_refusal(self, task: Task, placed: Placed, refusal: EngineRefused) -> None:
+        """Remember that an arm cannot take a program."""
+        self._refusals.add(task, placed.decision.arm, refusal)
+
+    def place(
+        self,
+        task: Task,
+        on_excess: OnExcess,
+        *,
+        language_reason: str = "",
+        arms: Sequence[Arm] = ARMS,
+        input_bytes: int = 0,
+    ) -> Placed:
+        """Choose an arm for a task, and find its pool.
+
+        Args:
+            task: What is to run.
+            on_excess: What to do about permissions beyond a ceiling.
+            language_reason: How the language was found out, for the explanation.
+            arms: Those to choose from.
+            input_bytes: How large its inputs are.
+
+        Raises:
+            PolicyError: It asks for more than it may have, or no arm may run it.
+            WorkerError: The supervisor does not answer.
+        """
+        while True:
+            grant, field = self._field(task, on_excess, arms)
+            context = self._context(task, grant, field, input_bytes)
+            decision = self._decide(field, context, language_reason)
+            runtime, _, variant = decision.arm.partition("/")
+            try:
+                link = self._pools.to(runtime)
+            except SpawnFailed as error:
+                # Found out now rather than by the probe: the arm is struck out, and the next one chosen.
+                self.strike_out(runtime, str(error))
+                continue
+            return Placed(decision, runtime, variant, link, context, decision.expected_s)
+
+    def _decide(self, field: Field, context: Context, language_reason: str) -> Decision:
+        draws: Sequence[float] = ()
+        if len(field.eligible) > 1 and not context.critical:
+            draws = [self._random.gauss(0.0, 1.0) for _ in field.eligible]
+        return choose_from(field, context, self._snapshot.policy, time.time(), draws, language_reason=language_reason)
+
+    def _context(self, task: Task, grant: Grant, field: Field, input_bytes: int) -> Context:
+        study = _known_study if len(task.code) <= _KEPT_CODE else _study
+        family, features = study(task.language, task.code, input_bytes.bit_length())
+        return Context(
+            family,
+            grant.permissions.timeout_s,
+            self._pools.loads({arm.runtime for arm in field.eligible}),
+            task.critical,
+            features,
+            task.objective or self._objective,
+        )
+
+    def _field(self, task: Task, on_excess: OnExcess, arms: Sequence[Arm]) -> tuple[Grant, Field]:
+        """Return what a task is granted, and the arms that may run it."""
+        refused = self._refusals.of(task)
+        if arms is not ARMS or refused or len(task.code) > _KEPT_CODE:
+            return self._judge(task, on_excess, arms, refused)
+        unfit = data_fitness(task) if task.language == "python" else None
+        key = (task.language, task.code, task.trust, task.profile, task.permissions, on_excess, bool(unfit))
+        kept = self._judged  # before the terms are read: see `settle`
+        judged = kept.get(key)
+        if judged is None:
+            if len(kept) >= _KEPT:
+                kept.clear()
+            judged = kept[key] = self._judge(task, on_excess, arms, refused)
+        return judged
+
+    def _judge(
+        self, task: Task, on_excess: OnExcess, arms: Sequence[Arm], refused: Mapping[str, str]
+    ) -> tuple[Grant, Field]:
+        attached = self.attached
+        grant = resolve_grant(
+            task.permissions,
+            task.trust,
+            principal=self._principal,
+            trust_ceiling=self._trust,
+            permission_ceiling=attached.permissions,
+            on_excess=on_excess,
+        )
+        unfit, found = fitness(task, grant, arms, attached.unavailable, refused)
+        field = field_of(
+            task.language,
+            grant,
+            arms,
+            unavailable={**attached.unavailable, **unfit, **unfit_for_profile(arms, task.profile)},
+            allow_untrusted_bpf=attached.allow_untrusted_bpf,
+            found=found,
+        )
+        return grant, field
+
+
+def _study(language: str, code: str | bytes, input_bits: int) -> tuple[str, tuple[float, ...]]:
+    """Return the family and the features of a task; inputs count by the power of two that their size is below."""
+    return family_of(language, code), features_of(language, code, (1 << input_bits) - 1)
+
+
+_known_study = lru_cache(_KEPT)(_study)
