@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from typing import Final
 
 from runvisor.actors.channel.frames import Message
 from runvisor.actors.channel.load_page import LoadPage
 from runvisor.actors.runtime import Load
 from runvisor.policies.trust import Grant
 from runvisor.policies.values import is_number
+
+_LEARNED: Final = 0.1
+"""How much one execution moves what is believed of the pool's turnaround."""
+_MOST_S: Final = 60.0
+_SETTLED_S: Final = 0.05
 
 
 def expected_s(request: Message, grant: Grant) -> float:
@@ -41,10 +47,14 @@ class Expectation:
         self._each_s = each_s
         self.left = executions
 
-    def one_ended(self) -> None:
-        """Note that one of its executions has ended."""
+    def one_ended(self, service_s: float) -> None:
+        """Note that one of its executions has ended.
+
+        Args:
+            service_s: How long it ran.
+        """
         self.left -= 1
-        self._backlog.add(-self._each_s)
+        self._backlog.ended(self._each_s, service_s)
 
 
 class Backlog:
@@ -52,24 +62,27 @@ class Backlog:
 
     Args:
         load: The runtime's own.
+        clock: Tells time in seconds.
 
     Example:
         >>> backlog = Backlog(lambda: Load(busy=1))
         >>> with backlog.expecting(0.25, 4) as batch:
-        ...     batch.one_ended()
+        ...     batch.one_ended(0.2)
         ...     backlog.load().backlog_s
         0.75
         >>> backlog.load().backlog_s
         0.0
     """
 
-    def __init__(self, load: Callable[[], Load]) -> None:
+    def __init__(self, load: Callable[[], Load], clock: Callable[[], float] = time.monotonic) -> None:
         self._load = load
-        self._page: LoadPage | None = None
+        self._clock = clock
         self._lock = threading.Lock()
-        self._telling = threading.Lock()
-        self._requests = 0
+        self._executions = 0
         self._seconds = 0.0
+        self._turnaround_s = 0.0
+        self._ended_at = 0.0
+        self._shown: ShownLoad | None = None
 
     @contextmanager
     def expecting(self, each_s: float, executions: int = 1) -> Iterator[Expectation]:
@@ -80,31 +93,88 @@ class Backlog:
             executions: How many it has, one after the other.
         """
         expectation = Expectation(self, each_s, executions)
-        self.add(each_s * executions, requests=1)
-        self._tell()
+        self._add(executions, each_s * executions)
         try:
             yield expectation
         finally:
-            self.add(-each_s * expectation.left, requests=-1)
-            self._tell()
+            left = expectation.left
+            self._add(-left, -each_s * left)
 
-    def add(self, seconds: float, *, requests: int = 0) -> None:
-        """Count seconds, and requests, more or fewer."""
+    def ended(self, each_s: float, service_s: float) -> None:
+        """Note that an execution has ended.
+
+        Args:
+            each_s: What was expected of it.
+            service_s: How long it ran.
+        """
+        self._add(-1, -each_s)
+        load, at = self._load(), self._clock()
         with self._lock:
-            self._requests += requests
-            # Sums of floats drift: nothing is expected of nothing.
-            self._seconds = max(0.0, self._seconds + seconds) if self._requests else 0.0
+            before, self._ended_at = self._ended_at, at if load.waiting else 0.0
+            if before and load.waiting:  # no place was left free since the last one ended
+                beyond_s = max(0.0, (at - before) * (load.idle + load.busy) - service_s)
+                self._turnaround_s += _LEARNED * (min(beyond_s, _MOST_S) - self._turnaround_s)
 
     def show_on(self, page: LoadPage) -> None:
-        """Show the load to clients on this node, at once and whenever a request comes or goes."""
-        self._page = page
-        self._tell()
+        """Show the load to clients on this node, at once and whenever an execution comes or goes."""
+        self._shown = ShownLoad(self.load, page)
 
     def load(self) -> Load:
         """Return how busy the pool is."""
-        return replace(self._load(), backlog_s=self._seconds)
+        load, beyond_s = self._load(), self._turnaround_s
+        backlog_s = self._seconds + self._executions * beyond_s
+        return Load(load.idle, load.busy, load.waiting, backlog_s, turnaround_s=beyond_s)
 
-    def _tell(self) -> None:
-        if self._page is not None:
-            with self._telling:  # else an older load may be written last
-                self._page.write(self.load())
+    def close(self) -> None:
+        """Show nothing any more; closing twice is fine."""
+        if self._shown is not None:
+            self._shown.close()
+
+    def _add(self, executions: int, seconds: float) -> None:
+        with self._lock:
+            self._executions += executions
+            # Sums of floats drift: nothing is expected of nothing.
+            self._seconds = max(0.0, self._seconds + seconds) if self._executions else 0.0
+        if self._shown is not None and executions:
+            self._shown.changed()
+
+
+class ShownLoad:
+    """Keeps a page up to date: at each change, and once more when the change has had its consequences.
+
+    Instances are destroyed and made in the background, a moment after an execution has ended.
+
+    Args:
+        load: Returns the load.
+        page: Where it is shown.
+    """
+
+    def __init__(self, load: Callable[[], Load], page: LoadPage) -> None:
+        self._load = load
+        self._page = page
+        self._lock = threading.Lock()
+        self._has_changed = threading.Event()
+        self._closing = threading.Event()
+        self._show()
+        threading.Thread(target=self._follow, name="load-page", daemon=True).start()
+
+    def changed(self) -> None:
+        """Show it now, and again in a moment."""
+        self._show()
+        self._has_changed.set()
+
+    def close(self) -> None:
+        """Follow no more; closing twice is fine."""
+        self._closing.set()
+        self._has_changed.set()
+
+    def _show(self) -> None:
+        with self._lock:  # else an older load may be written last
+            self._page.write(self._load())
+
+    def _follow(self) -> None:
+        while self._has_changed.wait():
+            self._has_changed.clear()
+            if self._closing.wait(_SETTLED_S):
+                return
+            self._show()

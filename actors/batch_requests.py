@@ -91,7 +91,7 @@ class BatchRequests:
                     ending = self._run(admitted, packed, watch)
                     answer.add(ending)
                     endings[_name(ending)] += 1
-                    expectation.one_ended()
+                    expectation.one_ended(ending.usage.wall_s if isinstance(ending, Result) else 0.0)
                     if cancellation.cancelled or answer.nbytes > MAX_ANSWER_BYTES:
                         break
         finally:

@@ -47,10 +47,19 @@ class Load:
     """Seconds of work that are expected to be queued or running; 0 is unknown."""
     at: float = 0.0
     """When it was heard, in Unix seconds, by the hearer's clock; 0 is just now. It does not travel."""
+    turnaround_s: float = 0.0
+    """How long an execution takes its place beyond its running, as was seen while callers waited: where each
+    instance serves once, until there is a new one. It is part of ``backlog_s``."""
 
     def to_wire(self) -> dict[str, float]:
         """Return plain data; it goes with every reply, so without `dataclasses.asdict`, which copies deeply."""
-        return {"idle": self.idle, "busy": self.busy, "waiting": self.waiting, "backlog_s": self.backlog_s}
+        return {
+            "idle": self.idle,
+            "busy": self.busy,
+            "waiting": self.waiting,
+            "backlog_s": self.backlog_s,
+            "turnaround_s": self.turnaround_s,
+        }
 
     @classmethod
     def from_wire(cls, data: object) -> Load | None:
@@ -61,13 +70,13 @@ class Load:
             (True, None)
         """
         try:
-            idle, busy, waiting, backlog_s = (data[name] for name in _TRAVELS)  # type: ignore[index]
-            return cls(int(idle), int(busy), int(waiting), float(backlog_s))
+            idle, busy, waiting, backlog_s, turnaround_s = (data[name] for name in _TRAVELS)  # type: ignore[index]
+            return cls(int(idle), int(busy), int(waiting), float(backlog_s), turnaround_s=float(turnaround_s))
         except (TypeError, KeyError, ValueError):
             return None
 
 
-_TRAVELS: Final = ("idle", "busy", "waiting", "backlog_s")
+_TRAVELS: Final = ("idle", "busy", "waiting", "backlog_s", "turnaround_s")
 
 
 @dataclass(frozen=True, slots=True)

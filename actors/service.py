@@ -133,6 +133,7 @@ class PoolService:
     def close(self) -> None:
         """End every session; calling it twice is fine."""
         self._sessions.close()
+        self._backlog.close()
 
     def _record_connection(self, principal: str, record: Mapping[str, Any]) -> None:
         self._audit.append("connection", str(record["step"]), principal, record)
@@ -173,7 +174,7 @@ class PoolService:
         with (
             self._running.admit(principal, execution_id(request.get("execution"))) as cancellation,
             self._followed.follow(admitted) as followed,
-            self._backlog.expecting(expected_s(request, admitted.grant)),
+            self._backlog.expecting(expected_s(request, admitted.grant)) as expectation,
         ):
             if admitted.grant.trust is Trust.TRUSTED:
                 self._audit.append("execution", "intend", principal, subject)
@@ -188,6 +189,7 @@ class PoolService:
                 except Cancelled:
                     self._audit.append("execution", "call off", principal, subject)
                     raise
+            expectation.one_ended(result.usage.wall_s)
         result = told_uncounted(result, self._uncounted)
         self._audit.append("execution", "execute", principal, {**subject, **ending(result)})
         return result

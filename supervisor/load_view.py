@@ -1,49 +1,28 @@
 """How busy a pool is, as one handle sees it between two of the pool's answers.
 
 What a pool says of its load is old the moment it is read, and many callers of
-one handle decide in that moment. So a report ages, and what the handle has sent
-since counts on top of it: a burst does not follow one stale report.
+one handle decide in that moment. So what the handle has sent since counts on
+top of it: a burst does not follow one stale word. On the pool's own node the
+word is read from memory and is never old.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Final
 
 from runvisor.actors.runtime import Load
 
+_FRESH_S: Final = 0.05
 _FORGOTTEN_S: Final = 1.0
-"""A report that says nothing of a backlog counts no more after so long."""
-_FRESH_S: Final = 1e-3
+"""After so long a word counts no more beside what is known to be there."""
 
 Reading = Callable[[], tuple[Load, float]]
 """Returns the load that a pool shows just now, and since when by the monotonic clock."""
-
-
-def aged(load: Load, age_s: float) -> Load:
-    """Return what is left of a load after a while in which nothing was heard of it.
-
-    Its backlog is worked off by as many places as there are; without that, a
-    pool that was busy once would never be asked again. What others have sent to
-    it meanwhile is not known: the next answer says that.
-
-    Args:
-        load: As it was.
-        age_s: How long ago.
-
-    Example:
-        >>> aged(Load(idle=0, busy=2, waiting=4, backlog_s=6.0), 1.5)
-        Load(idle=1, busy=1, waiting=2, backlog_s=3.0, at=0.0)
-    """
-    if age_s <= _FRESH_S or not load.busy + load.waiting:
-        return load
-    places = load.idle + load.busy
-    worked_off_s = load.backlog_s / max(1, places) if load.backlog_s > 0 else _FORGOTTEN_S
-    left = max(0.0, 1.0 - age_s / worked_off_s)
-    busy = round(load.busy * left)
-    return Load(places - busy, busy, round(load.waiting * left), load.backlog_s * left)
 
 
 class LoadView:
@@ -57,8 +36,9 @@ class LoadView:
     Example:
         >>> view = LoadView(Load(idle=2), at=0.0)
         >>> with view.sending(0.5), view.sending(0.5), view.sending(0.5):
-        ...     view.now(0.0)
-        Load(idle=0, busy=2, waiting=1, backlog_s=1.5, at=0.0)
+        ...     load = view.now(0.0)
+        >>> load.idle, load.busy, load.waiting, load.backlog_s
+        (0, 2, 1, 1.5)
     """
 
     def __init__(self, load: Load, at: float, reading: Reading | None = None) -> None:
@@ -72,9 +52,9 @@ class LoadView:
         self._unanswered_s = 0.0
 
     def note(self, load: Load, at: float) -> None:
-        """Take a report; what was sent before it is in it."""
+        """Take the pool's word; what was sent before is in it, or on its way."""
         with self._lock:
-            if at >= self._at:
+            if at > self._at:
                 self._load, self._at = load, at
                 self._since, self._since_s = 0, 0.0
 
@@ -98,20 +78,32 @@ class LoadView:
                 self._unanswered_s = max(0.0, self._unanswered_s - seconds) if self._unanswered else 0.0
 
     def now(self, at: float) -> Load:
-        """Return the load as it should be now.
+        """Return the load as it should be now, with what each execution takes beyond its running in the backlog.
 
-        A report may have been made before a request of ours came that was sent
-        before we had it; all that is unanswered is there in any case.
+        A word may have been said before a request of ours came that was sent
+        before we had it; so at least all that is unanswered is there.
+
+        Args:
+            at: By the monotonic clock.
+
+        Returns:
+            The load; its ``at`` is 0 unless it is an old word and nothing more is known.
         """
         if self._reading is not None:
             self.note(*self._reading())
         with self._lock:
-            load, told = self._load, self._at
+            load, age_s = self._load, at - self._at
             since, since_s, own, own_s = self._since, self._since_s, self._unanswered, self._unanswered_s
-        load = aged(load, at - told)
-        if not own and not since:
+        if self._reading is None and age_s > _FRESH_S:
+            if not own:
+                return replace(load, at=time.time() - age_s)
+            if age_s > _FORGOTTEN_S:
+                load = replace(load, idle=load.idle + load.busy, busy=0, waiting=0, backlog_s=0.0)
+        total = max(load.busy + load.waiting + since, own)
+        if total == load.busy + load.waiting:
             return load
         places = load.idle + load.busy
-        total = max(load.busy + load.waiting + since, own)
         busy = min(total, places)
-        return Load(places - busy, busy, total - busy, max(load.backlog_s + since_s, own_s))
+        sent_s = since_s + since * load.turnaround_s
+        backlog_s = max(load.backlog_s + sent_s, own_s + own * load.turnaround_s)
+        return Load(places - busy, busy, total - busy, backlog_s, turnaround_s=load.turnaround_s)

@@ -106,7 +106,7 @@ def test_a_task_starts_once_and_answers_with_its_result_and_the_load(channel: Ch
     )
     result = Result.from_wire(answer["result"])
     assert (result.value, result.error, started) == (42, None, [True])
-    assert set(answer["load"]) == {"idle", "busy", "waiting", "backlog_s"}
+    assert set(answer["load"]) == {"idle", "busy", "waiting", "backlog_s", "turnaround_s"}
 
 
 def test_the_guests_own_error_is_part_of_its_result(channel: Channel) -> None:
