@@ -21,8 +21,9 @@ from runvisor.policies.authority import MIN_KEY_BYTES, Authority
 from runvisor.policies.errors import TrustViolation
 from runvisor.policies.permissions import Permissions
 from runvisor.policies.scheduling.mean_variance import MeanVarianceScheduler
-from runvisor.policies.scheduling.snapshot import Learner
 from runvisor.policies.trust import Trust
+from runvisor.supervisor.belief_file import BeliefFile
+from runvisor.supervisor.learned import Learned
 from runvisor.supervisor.outcomes import OutcomeJournal
 from runvisor.supervisor.plan_run import stream_plan
 from runvisor.supervisor.pools import Endpoint, PoolOptions, SupervisedPool
@@ -30,8 +31,6 @@ from runvisor.supervisor.state_folder import state_folder
 
 NAME: Final = "supervisor"
 NAMESPACE: Final = "runvisor"
-_SNAPSHOT_EVERY_S: Final = 1.0
-_MAX_HANDLES: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +58,11 @@ class SupervisorOptions:
     """Where audit logs go; empty is ``runvisor/audit`` in the user's state folder (XDG_STATE_HOME)."""
     policy_folder: str = ""
     """Where what the scheduler learned and the journal of outcomes are; empty is ``runvisor/policy`` there."""
+    keep_beliefs: bool = True
+    """Keep what the scheduler learns in that folder, for the next supervisor. Those of one user that run at
+    once, each with a Ray of its own, keep one file: the last to write it wins."""
+    save_every_s: float = 5.0
+    """How long after an outcome that is saved at the latest; what is younger dies with a killed supervisor."""
 
 
 class SupervisorActor:
@@ -66,9 +70,10 @@ class SupervisorActor:
 
     Args:
         options: The operator's decisions.
+        cluster: The address of the cluster that it serves; empty for a Ray of one process. Each has beliefs of its own.
     """
 
-    def __init__(self, options: SupervisorOptions) -> None:
+    def __init__(self, options: SupervisorOptions, cluster: str = "") -> None:
         self._options = options
         self._key = secrets.token_bytes(MIN_KEY_BYTES)
         self._epoch = time.time_ns()
@@ -85,9 +90,10 @@ class SupervisorActor:
         self._witness: Witness | None = None
         self._witness_lock = asyncio.Lock()
         self._pools: dict[str, SupervisedPool] = {}
-        self._sent_at: dict[str, float] = {}
-        self._journal = OutcomeJournal(Path(options.policy_folder or state_folder() / "policy"))
-        self._learner = Learner(MeanVarianceScheduler(), epoch=self._epoch)
+        folder = Path(options.policy_folder or state_folder() / "policy")
+        self._journal = OutcomeJournal(folder)
+        beliefs = BeliefFile.of(folder, cluster) if options.keep_beliefs else None
+        self._learned = Learned(MeanVarianceScheduler, self._epoch, beliefs, options.save_every_s)
         self._unavailable = self._probe()
 
     async def attach(self, principal: str, trust: int, permissions: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -118,7 +124,7 @@ class SupervisorActor:
             "permissions": ceiling.to_dict() if ceiling else None,
             "unavailable": self._unavailable,
             "allow_untrusted_bpf": self._options.allow_untrusted_bpf,
-            "snapshot": self._learner.publish(),
+            "snapshot": self._learned.publish(),
         }
 
     async def pool(self, runtime: str) -> Endpoint:
@@ -144,14 +150,9 @@ class SupervisorActor:
             beliefs move slowly, and reading a large snapshot takes a handle milliseconds.
         """
         now = time.time()
-        self._learner.learn(outcomes, now=now)
+        published = self._learned.learn(handle, outcomes, now)
         self._journal.add(outcomes, now)
-        if now - self._sent_at.get(handle, 0.0) < _SNAPSHOT_EVERY_S:
-            return {}
-        if len(self._sent_at) > _MAX_HANDLES:
-            self._sent_at.clear()
-        self._sent_at[handle] = now
-        return self._learner.publish()
+        return published
 
     async def describe(self) -> dict[str, Any]:
         """Return the supervision tree as plain data."""
@@ -185,6 +186,7 @@ class SupervisorActor:
         """End every pool in order."""
         await asyncio.gather(*(pool.close() for pool in self._pools.values()))
         self._pools.clear()
+        await self._learned.close()
         await asyncio.to_thread(self._journal.close)
         if self._witness is not None:
             await asyncio.to_thread(self._witness.close)

@@ -163,6 +163,6 @@ def supervisor_actor(options: SupervisorOptions, *, shared: bool) -> tuple[Any, 
             max_concurrency=1000,
             max_restarts=-1 if shared else 0,
         )
-        .remote(options)
+        .remote(options, str(ray.get_runtime_context().gcs_address) if shared else "")
     )
     return actor, True
