@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import getpass
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,12 +19,12 @@ from runvisor.policies.errors import ConfigError, RunvisorError
 from runvisor.policies.permissions import Permissions
 from runvisor.policies.recording import Recording, Replay
 from runvisor.policies.result import Result
+from runvisor.policies.scheduling.objective import Objective
 from runvisor.policies.trust import OnExcess, Trust
 from runvisor.policies.values import Value
 from runvisor.supervisor import recordings
 from runvisor.supervisor.actor import SupervisorOptions
 from runvisor.supervisor.async_client import AsyncClient
-from runvisor.supervisor.async_session import AsyncSession
 from runvisor.supervisor.attach import connect, require_counting, supervisor_actor, watched
 from runvisor.supervisor.execution import Call, Execution, OnOutput, Output, output_events
 from runvisor.supervisor.handle import Handle
@@ -34,8 +33,9 @@ from runvisor.supervisor.observing import ObservingClient
 from runvisor.supervisor.plan.outcome import PlanResult
 from runvisor.supervisor.plan.run import Observer
 from runvisor.supervisor.plan_client import run_plan
-from runvisor.supervisor.request import AUTO, make_task
-from runvisor.supervisor.session import NO_CODE, Session, read_checkpoint
+from runvisor.supervisor.request import AUTO, make_task, read_objective
+from runvisor.supervisor.session import Session
+from runvisor.supervisor.session_client import SessionClient
 from runvisor.supervisor.shared import Shared
 from runvisor.supervisor.streams import events_of
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 _MAX_PARALLEL: Final = 32
 
 
-class Supervisor(AsyncClient, ObservingClient):
+class Supervisor(AsyncClient, ObservingClient, SessionClient):
     """A handle on a running supervisor; safe to use from many threads.
 
     Use it as a context manager: leaving the block ends what `start` began.
@@ -75,6 +75,7 @@ class Supervisor(AsyncClient, ObservingClient):
         permissions: Permissions | None = None,
         options: SupervisorOptions | None = None,
         observability: Observability | None = None,
+        objective: Objective | str | None = None,
     ) -> Supervisor:
         """Start a supervisor on a local, embedded Ray, or join one on a cluster.
 
@@ -87,17 +88,21 @@ class Supervisor(AsyncClient, ObservingClient):
             options: The operator's decisions; they count for the first to come only.
             observability: ``kernel`` has the kernel count what each execution does (``usage.kernel``), for a
                 price that every process of the machine pays; None leaves that to ``options``.
+            objective: What the choice of a runtime makes small for this handle's tasks, unless one says
+                otherwise: see `run`. None is the mean of a task's time and its deviation.
 
         Raises:
             TrustViolation: The operator allows less trust.
-            ConfigError: No Ray cluster answers at ``address``, or the supervisor there counts nothing.
+            ConfigError: No Ray cluster answers at ``address``, the supervisor there counts nothing, or the
+                objective is none.
         """
+        wanted = read_objective(objective)
         options = watched(options or SupervisorOptions(), observability)
         owns_ray = connect(address)
         actor, is_new = supervisor_actor(options, shared=address is not None)
         if observability == "kernel" and not is_new:
             require_counting(actor)
-        handle = Handle(actor, principal or getpass.getuser(), Trust.parse(trust), permissions)
+        handle = Handle(actor, principal or getpass.getuser(), Trust.parse(trust), permissions, wanted)
         return cls(handle, owns_supervisor=is_new and address is None, owns_ray=owns_ray)
 
     def run(
@@ -112,6 +117,8 @@ class Supervisor(AsyncClient, ObservingClient):
         label: str = "",
         files: Mapping[str, bytes] | None = None,
         profile: str = "",
+        objective: Objective | str | None = None,
+        critical: bool = False,
         on_output: OnOutput | None = None,
     ) -> Result:
         """Run one piece of code in the sandbox that suits it.
@@ -133,11 +140,14 @@ class Supervisor(AsyncClient, ObservingClient):
                 ``/out`` comes back as the result's ``files``.
             profile: Which packages Python finds loaded: ``bare``, ``science``, or a name of the operator's
                 (`RuntimeSettings.python_profiles`). The first task of one waits for its processes.
+            objective: What the choice of a runtime is to make small: ``mean``, ``mean + 2*std``, ``slo 100ms``
+                (the chance of taking longer), ``cvar 0.95``, ``throughput`` or ``cost python=2e-5``.
+            critical: It must not be late: no runtime is tried on it merely to learn.
             on_output: Called with each `Output` as it is printed, in this thread; what it
                 raises calls the task off and comes out of here.
 
         Raises:
-            ConfigError: The task is malformed, or its language or profile is unknown.
+            ConfigError: The task is malformed, or its language, profile or objective is unknown.
             PolicyError: It asks for more than it may have, or no runtime may run it.
             CapacityError: No instance came free in time.
             WorkerError: Our side failed, twice.
@@ -151,6 +161,8 @@ class Supervisor(AsyncClient, ObservingClient):
             label=label,
             files=files,
             profile=profile,
+            objective=objective,
+            critical=critical,
         )
         return self._handle.run(task, on_excess=on_excess, language_reason=reason, on_event=output_events(on_output))
 
@@ -238,69 +250,6 @@ class Supervisor(AsyncClient, ObservingClient):
                 sv.map("inputs['table'].sum() + inputs['n']", ({"table": shared, "n": n} for n in range(9)))
         """
         return Shared(value)
-
-    def session(
-        self,
-        language: str,
-        *,
-        permissions: Permissions | Mapping[str, Any] | None = None,
-        trust: Trust | str = Trust.UNTRUSTED,
-        on_excess: OnExcess = "refuse",
-        label: str = "",
-        profile: str = "",
-        idle_timeout_s: float | None = None,
-    ) -> Session:
-        """Open a session: cells that share their state, in a sandbox that nobody else gets.
-
-        Args:
-            language: ``python``, ``javascript``, ``typescript`` or another name of them.
-            permissions: As for `run`; ``timeout_s`` and ``output_bytes`` count per cell,
-                memory, disk and ``cpu_s`` for all cells together.
-            trust: As for `run`.
-            on_excess: As for `run`.
-            label: A name for people.
-            profile: As for `run`.
-            idle_timeout_s: The session ends when it ran nothing for so long; 600 s by default.
-
-        Raises:
-            NoEligibleArm: The language has no sessions.
-            TooManySessions: You, or the pool, have as many as may be.
-
-        For example::
-
-            with sv.session("python") as session:
-                session.run("n = 20")
-                session.run("n + 1").value
-        """
-        task, _ = make_task(NO_CODE, language, permissions=permissions, trust=trust, label=label, profile=profile)
-        session = Session.open(self._handle, task, on_excess=on_excess, idle_timeout_s=idle_timeout_s)
-        self._sessions.add(session)
-        return session
-
-    def restore_session(self, checkpoint: Mapping[str, Any], *, on_excess: OnExcess = "refuse") -> Session:
-        """Open a session and run the cells of a checkpoint in it.
-
-        Args:
-            checkpoint: What `Session.checkpoint` returned. It claims permissions and trust,
-                which are checked like any other request's.
-            on_excess: As for `run`.
-
-        Raises:
-            ConfigError: It is no checkpoint.
-            RunvisorError: What a cell failed with this time; the session is closed.
-        """
-        asked, cells = read_checkpoint(checkpoint)
-        session = self.session(on_excess=on_excess, **asked)
-        try:
-            session.replay(cells)
-        except BaseException:
-            session.close()
-            raise
-        return session
-
-    async def asession(self, language: str, **options: Any) -> AsyncSession:
-        """The async twin of `session`."""
-        return AsyncSession(await asyncio.to_thread(self.session, language, **options), self._threads)
 
     def map(
         self,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
 from runvisor.policies.language import detect, resolve
 from runvisor.policies.permissions import Permissions
+from runvisor.policies.scheduling.objective import Objective
 from runvisor.policies.task import Task
 from runvisor.policies.trust import Trust
 from runvisor.policies.values import Value
@@ -27,6 +29,8 @@ def make_task(
     label: str = "",
     files: Mapping[str, bytes] | None = None,
     profile: str = "",
+    objective: Objective | str | None = None,
+    critical: bool = False,
 ) -> tuple[Task, str]:
     """Make a task of what a caller gives, and say how its language was found out.
 
@@ -48,5 +52,20 @@ def make_task(
         language, reason = guess.language, f"Language {guess.language}: {guess.reason}."
     else:
         language = resolve(language)
-    task = Task(code, language, inputs, permissions, Trust.parse(trust), label, files or {}, folder, profile)
+    wanted, level = read_objective(objective), Trust.parse(trust)
+    task = Task(code, language, inputs, permissions, level, label, files or {}, folder, profile, wanted, critical)
     return task, reason
+
+
+def read_objective(objective: Objective | str | None) -> Objective | None:
+    """Return what a caller means by an objective; None is that the caller has none.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    if objective is None or isinstance(objective, Objective):
+        return objective
+    return _parsed(objective) if isinstance(objective, str) else Objective.parse(objective)
+
+
+_parsed = lru_cache(64)(Objective.parse)

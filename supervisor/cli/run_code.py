@@ -36,6 +36,10 @@ def run(
     give: Annotated[list[Path] | None, typer.Option("--in", help="A file to find under /in.")] = None,
     take: Annotated[Path | None, typer.Option("--out", help="A folder for what is left under /out.")] = None,
     profile: Annotated[str, typer.Option(help="Packages that Python finds loaded: bare, science, ...")] = "",
+    objective: Annotated[
+        str | None, typer.Option(help='What the choice of a runtime makes small: "mean", "slo 100ms", "cvar 0.95" ...')
+    ] = None,
+    critical: Annotated[bool, typer.Option("--critical", help="Try no runtime on it merely to learn.")] = False,
     record: Annotated[Path | None, typer.Option(help="Run it deterministically; write a recording here.")] = None,
     observability: Annotated[
         str, typer.Option(help="kernel: have the kernel count what it does; see docs/witness.md.")
@@ -64,7 +68,14 @@ def run(
         label = "" if file == "-" else Path(file).name
         if record is not None:
             result, recording = supervisor.record(
-                code, language, inputs=given, permissions=permissions, trust=trust, label=label
+                code,
+                language,
+                inputs=given,
+                permissions=permissions,
+                trust=trust,
+                label=label,
+                objective=objective,
+                critical=critical,
             )
             _write(record, recording.to_bytes())
         else:
@@ -77,6 +88,8 @@ def run(
                 label=label,
                 files={path.name: _content(path, "--in") for path in give or ()},
                 profile=profile,
+                objective=objective,
+                critical=critical,
                 on_output=None if as_json else live,
             )
         if take is not None:

@@ -34,6 +34,15 @@ def test_run_prints_the_guests_output_then_its_value(command: Command, tmp_path:
     assert "python/native" in err
 
 
+def test_an_objective_is_taken_or_refused_before_anything_runs(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "task.py"
+    file.write_text("40 + 2\n")
+    assert command("run", str(file), "--objective", "slo 100ms", "--critical")[0] == 0
+    status, out, err = command("run", str(file), "--objective", "soon")
+    assert (status, out) == (2, "")
+    assert "mean + 2*std" in err
+
+
 def test_output_is_printed_while_the_guest_runs_and_only_once(command: Command, tmp_path: Path) -> None:
     file = tmp_path / "task.py"
     file.write_text("import sys\nprint('one', end='')\nprint('odd', file=sys.stderr)\n2\n")
