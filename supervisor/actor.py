@@ -20,7 +20,7 @@ from runvisor.actors.witness.witness import Witness
 from runvisor.policies.authority import MIN_KEY_BYTES, Authority
 from runvisor.policies.errors import TrustViolation
 from runvisor.policies.permissions import Permissions
-from runvisor.policies.scheduling.mean_variance import MeanVarianceScheduler
+from runvisor.policies.scheduling.hierarchical import HierarchicalScheduler
 from runvisor.policies.trust import Trust
 from runvisor.supervisor.belief_file import BeliefFile
 from runvisor.supervisor.learned import Learned
@@ -93,7 +93,7 @@ class SupervisorActor:
         folder = Path(options.policy_folder or state_folder() / "policy")
         self._journal = OutcomeJournal(folder)
         beliefs = BeliefFile.of(folder, cluster) if options.keep_beliefs else None
-        self._learned = Learned(MeanVarianceScheduler, self._epoch, beliefs, options.save_every_s)
+        self._learned = Learned(HierarchicalScheduler, self._epoch, beliefs, options.save_every_s)
         self._unavailable = self._probe()
 
     async def attach(self, principal: str, trust: int, permissions: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Eligibility comes before any learning and is never relaxed by it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from runvisor.policies.permissions import Permissions
@@ -35,10 +35,11 @@ class Arm:
     has_profiles: bool = False
     """A task may choose by name what it finds loaded."""
 
-    @property
-    def name(self) -> str:
-        """``runtime/variant``."""
-        return f"{self.runtime}/{self.variant}"
+    name: str = field(init=False)
+    """``runtime/variant``."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", f"{self.runtime}/{self.variant}")
 
 
 ARMS: Final = (

@@ -84,7 +84,7 @@ class Choice:
     arm: str
     explored: bool
     """Whether it was taken to learn about it, although another looked best."""
-    candidates: tuple[Candidate, ...]
+    candidates: Sequence[Candidate]
     """One per eligible arm, in their order."""
     objective: str = ""
     """What was made small, in words that follow "the lowest"; empty is the policy's own."""

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeAlias
 
 from runvisor.policies.errors import ProtocolError
 from runvisor.policies.scheduling.base import MAX_NAME_CHARS
-from runvisor.policies.scheduling.belief import MOST_LOG_S
+from runvisor.policies.scheduling.effects import MOST_LOG_S
 from runvisor.policies.values import is_number
 
 FORMAT: Final = 1

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from runvisor.policies.errors import NoEligibleArm
-from runvisor.policies.scheduling.arms import Arm, asked_beyond_defaults, exclusion, split_eligible
+from runvisor.policies.scheduling.arms import Arm, asked_beyond_defaults, exclusion
 from runvisor.policies.scheduling.base import Choice, Context, Load, Selector
+from runvisor.policies.scheduling.candidates import Candidates
 from runvisor.policies.scheduling.decision import Candidate, Decision
+from runvisor.policies.scheduling.eligibility import eligibility_of
 from runvisor.policies.scheduling.objective import Objective
 from runvisor.policies.trust import Grant
 
@@ -40,12 +42,10 @@ def field_of(
         NoEligibleArm: Every arm is struck out; ``details["excluded"]`` has each reason.
     """
     everything = tuple(arms)
-    eligible, excluded = split_eligible(
-        everything, language, grant, unavailable, allow_untrusted_bpf=allow_untrusted_bpf
-    )
-    if not eligible:
+    known = eligibility_of(everything, language, grant, unavailable, allow_untrusted_bpf=allow_untrusted_bpf)
+    if not known.eligible:
         raise _nothing_left(language, grant, everything, unavailable, allow_untrusted_bpf=allow_untrusted_bpf)
-    return Field(eligible, tuple(Candidate(name, excluded_because=why) for name, why in excluded.items()), found)
+    return Field(known.eligible, known.excluded, found)
 
 
 def choose_from(
@@ -64,9 +64,10 @@ def choose_from(
 
 def decision_of(field: Field, choice: Choice, scheduler: Selector, *, language_reason: str = "") -> Decision:
     """Return a policy's choice among the arms of a field with all that explains it."""
+    candidates, excluded = choice.candidates, field.excluded
     return Decision(
         choice.arm,
-        choice.candidates + field.excluded,
+        Candidates(lambda: (*candidates, *excluded)) if excluded else candidates,
         choice.explored,
         choice.objective or scheduler.objective,
         language_reason,

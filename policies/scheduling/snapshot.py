@@ -12,17 +12,17 @@ from typing import Any, Final
 
 from runvisor.policies.errors import ProtocolError
 from runvisor.policies.scheduling.base import Ending, Outcome, Scheduler, Selector
-from runvisor.policies.scheduling.mean_variance import MeanVarianceScheduler
+from runvisor.policies.scheduling.hierarchical import HierarchicalScheduler
 
 __all__ = ["FORMAT", "MAX_BATCH", "POLICIES", "Ending", "Learner", "Outcome", "Snapshot"]
 
 FORMAT: Final = 1
-"""Version of the snapshot's wire form; another is refused."""
+"""Version of the snapshot's wire form; another is refused. The state has one of its own."""
 MAX_BATCH: Final = 4096
 """Outcomes in one batch."""
 
 POLICIES: Final[Mapping[str, Callable[[Mapping[str, Any]], Selector]]] = {
-    MeanVarianceScheduler.name: MeanVarianceScheduler.from_wire,
+    HierarchicalScheduler.name: HierarchicalScheduler.from_wire,
 }
 """How to read each policy's state, by its name. A new policy is one entry here."""
 
@@ -32,7 +32,7 @@ class Snapshot:
     """One published state of a policy: to select from, not to learn with.
 
     Example:
-        >>> wire = Learner(MeanVarianceScheduler(), epoch=7).publish()
+        >>> wire = Learner(HierarchicalScheduler(), epoch=7).publish()
         >>> snapshot = Snapshot.from_wire(wire)
         >>> snapshot.epoch, snapshot.version
         (7, 0)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from runvisor.policies.errors import ProtocolError, RunvisorError
 from runvisor.policies.result import Result
-from runvisor.policies.scheduling.decision import Candidate, Decision
+from runvisor.policies.scheduling.decision import Decision
 from runvisor.policies.values import Value, to_json
 from runvisor.supervisor.plan.signals import State
 
@@ -44,7 +44,7 @@ class SubtaskOutcome:
             "state": str(self.state),
             "attempts": self.attempts,
             "result": self.result.to_wire() if self.result is not None else None,
-            "decision": asdict(decision) if decision is not None else None,
+            "decision": decision.to_wire() if decision is not None else None,
             "error": self.error.to_wire() if self.error is not None else None,
             "started_s": self.started_s,
             "finished_s": self.finished_s,
@@ -55,7 +55,7 @@ class SubtaskOutcome:
         """Rebuild an outcome; errors surface as in `PlanResult.from_wire`."""
         result = Result.from_wire(data["result"]) if data["result"] is not None else None
         if result is not None and data["decision"] is not None:
-            result = result.with_decision(_decision(data["decision"]))
+            result = result.with_decision(Decision.from_wire(data["decision"]))
         return cls(
             index=data["index"],
             state=State(data["state"]),
@@ -260,8 +260,3 @@ def error_document(error: RunvisorError | None) -> dict[str, Any] | None:
     if error is None:
         return None
     return {"type": type(error).__name__, "message": str(error), "details": to_json(error.details)}
-
-
-def _decision(data: Mapping[str, Any]) -> Decision:
-    candidates = tuple(Candidate(**candidate) for candidate in data["candidates"])
-    return Decision(**{**data, "candidates": candidates})

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from runvisor.policies.errors import ProtocolError
 from runvisor.policies.scheduling.base import Context
-from runvisor.policies.scheduling.mean_variance import MeanVarianceScheduler
+from runvisor.policies.scheduling.hierarchical import HierarchicalScheduler
 from runvisor.policies.scheduling.snapshot import MAX_BATCH, Learner, Snapshot
 from runvisor.policies.values import pack, unpack
 from tests.policies.scheduling.helpers import FAMILY, arms, outcome
@@ -31,7 +31,7 @@ def best(snapshot: Snapshot) -> str:
 
 
 def test_what_many_handles_report_reaches_all_of_them() -> None:
-    learner = Learner(MeanVarianceScheduler(), epoch=3)
+    learner = Learner(HierarchicalScheduler(), epoch=3)
     first = read(learner)
     assert learner.learn(unpack(pack(batch(0, 0.010))), now=100.0) == 20
     assert learner.learn(batch(1, 0.001), now=100.0) == 20
@@ -43,13 +43,13 @@ def test_what_many_handles_report_reaches_all_of_them() -> None:
 
 
 def test_a_restarted_supervisors_snapshot_supersedes_the_old_ones() -> None:
-    old = Learner(MeanVarianceScheduler(), epoch=1)
+    old = Learner(HierarchicalScheduler(), epoch=1)
     old.learn(batch(0, 0.001), now=100.0)
-    assert read(Learner(MeanVarianceScheduler(), epoch=2)).supersedes(read(old))
+    assert read(Learner(HierarchicalScheduler(), epoch=2)).supersedes(read(old))
 
 
 def test_a_handles_copy_knows_nothing_of_what_is_learned_later() -> None:
-    learner = Learner(MeanVarianceScheduler())
+    learner = Learner(HierarchicalScheduler())
     learner.learn(batch(0, 0.010) + batch(1, 0.020), now=100.0)
     held = read(learner)
     learner.learn(batch(1, 0.0001, 200), now=100.0)
@@ -58,7 +58,7 @@ def test_a_handles_copy_knows_nothing_of_what_is_learned_later() -> None:
 
 
 def test_publishing_again_without_lessons_is_free() -> None:
-    learner = Learner(MeanVarianceScheduler())
+    learner = Learner(HierarchicalScheduler())
     first = learner.publish()
     assert learner.publish() is first
     assert learner.learn([], now=0.0) == 0
@@ -70,14 +70,14 @@ def test_publishing_again_without_lessons_is_free() -> None:
 
 def test_batches_teach_the_same_in_any_order_of_their_outcomes() -> None:
     mixed = [outcome(lap % 2, 0.001 * (lap + 1), float(lap)).to_wire() for lap in range(10)]
-    forward, backward = Learner(MeanVarianceScheduler()), Learner(MeanVarianceScheduler())
+    forward, backward = Learner(HierarchicalScheduler()), Learner(HierarchicalScheduler())
     forward.learn(mixed, now=100.0)
     backward.learn(mixed[::-1], now=100.0)
     assert forward.publish() == backward.publish()
 
 
 def test_a_damaged_outcome_teaches_nothing_and_spoils_its_whole_batch() -> None:
-    learner = Learner(MeanVarianceScheduler())
+    learner = Learner(HierarchicalScheduler())
     before = learner.publish()
     damaged: Any = ([*batch(0, 0.1, 3), ["x"]], [None], "outcomes", None, batch(0, 0.1, 1) * (MAX_BATCH + 1))
     for spoiled in damaged:
@@ -87,7 +87,7 @@ def test_a_damaged_outcome_teaches_nothing_and_spoils_its_whole_batch() -> None:
 
 
 def test_a_handles_clock_cannot_run_ahead_of_the_supervisors() -> None:
-    learner = Learner(MeanVarianceScheduler())
+    learner = Learner(HierarchicalScheduler())
     learner.learn([outcome(0, 0.001, 1e12).to_wire()], now=50.0)
     state = learner.publish()["state"]
     assert state["failures"][-1] == 50.0
@@ -107,7 +107,7 @@ def test_a_handles_clock_cannot_run_ahead_of_the_supervisors() -> None:
 )
 def test_a_snapshot_of_another_kind_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ProtocolError):
-        Snapshot.from_wire({**Learner(MeanVarianceScheduler()).publish(), **change})
+        Snapshot.from_wire({**Learner(HierarchicalScheduler()).publish(), **change})
 
 
 @given(
@@ -122,8 +122,8 @@ def test_hostile_data_is_no_snapshot(data: Any) -> None:
 
 
 def test_a_full_snapshot_stays_small() -> None:
-    learner = Learner(MeanVarianceScheduler())
+    learner = Learner(HierarchicalScheduler())
     for family in range(300):
         learner.learn([outcome(arm, 0.001, 0.0, family=f"python:{family}").to_wire() for arm in range(8)], now=1.0)
     assert len(unpack(pack(learner.publish()))["state"]["families"]) == 256
-    assert len(pack(learner.publish())) < 160_000
+    assert len(pack(learner.publish())) < 256 * 2048

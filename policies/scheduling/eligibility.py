@@ -1,0 +1,76 @@
+"""Which arms may run a task: computed once for tasks that ask for the same.
+
+The answer depends on nothing but what is in the key, and the arms themselves,
+which are compared by identity: a table of arms is a constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from runvisor.policies.scheduling.arms import Arm, split_eligible
+from runvisor.policies.scheduling.decision import Candidate
+from runvisor.policies.trust import Grant
+
+_KEPT: Final = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Eligibility:
+    """The arms that may run a task, and the others that know its language."""
+
+    among: tuple[Arm, ...]
+    eligible: tuple[Arm, ...]
+    excluded: tuple[Candidate, ...]
+    """With the reason of each."""
+
+
+_known: dict[tuple[Any, ...], Eligibility] = {}
+
+
+def eligibility_of(
+    arms: tuple[Arm, ...],
+    language: str,
+    grant: Grant,
+    unavailable: Mapping[str, str],
+    *,
+    allow_untrusted_bpf: bool,
+) -> Eligibility:
+    """Divide arms as `split_eligible` does, or return what it said before of the same.
+
+    Example:
+        >>> from runvisor.policies.permissions import Permissions
+        >>> from runvisor.policies.scheduling.arms import ARMS
+        >>> from runvisor.policies.trust import Trust
+        >>> grant = Grant("p", Trust.UNTRUSTED, Permissions())
+        >>> [arm.name for arm in eligibility_of(ARMS, "c-record", grant, {}, allow_untrusted_bpf=False).eligible]
+        ['wasm/record']
+    """
+    asked = grant.permissions
+    key = (
+        language,
+        grant.trust,
+        asked.cpu_s,
+        asked.instructions,
+        asked.stack_bytes,
+        asked.deterministic,
+        asked.processes,
+        asked.filesystem.read,
+        asked.filesystem.write,
+        asked.network.allowed_hosts,
+        asked.tools,
+        tuple(asked.env) if asked.env else (),
+        tuple(unavailable.items()) if unavailable else (),
+        allow_untrusted_bpf,
+        id(arms),
+    )
+    known = _known.get(key)
+    if known is not None and known.among is arms:  # kept alive here, so its id is nobody else's
+        return known
+    eligible, reasons = split_eligible(arms, language, grant, unavailable, allow_untrusted_bpf=allow_untrusted_bpf)
+    excluded = tuple(Candidate(name, excluded_because=reason) for name, reason in reasons.items())
+    if len(_known) >= _KEPT:
+        _known.clear()
+    return _known.setdefault(key, Eligibility(arms, eligible, excluded))
