@@ -78,6 +78,7 @@ class TrainedPrior:
         trained_until: When the last execution that it was fitted on ended, in Unix seconds.
 
     Example:
+        >>> import math
         >>> model = ArmModel(math.log(0.002), (0.5,), {"python": 0.1}, least=-8.0, most=0.0)
         >>> prior = TrainedPrior({"python/native": model}, features=1)
         >>> round(prior.log_mean_s("python/native", "python:s", (1.0,)), 3)
