@@ -30,6 +30,8 @@ from runvisor.policies.scheduling.base import Choice, Context, Ending, Outcome
 from runvisor.policies.scheduling.objective import Objective
 
 SNAPSHOT_EVERY_S: Final = 0.1
+_REUSED: Final = 0.25
+"""Part of that time for which a published snapshot serves all handles."""
 _CALM: Final = 5
 """Requests in flight that do not yet slow each other down."""
 _FAST_FAILURE: Final = 0.3
@@ -208,6 +210,7 @@ class Simulation:
         policy: The learner's; handles get copies. None is the oracle.
         handles: Clients, among which requests are dealt in turn.
         snapshot_every_s: How often each reports what it learned and gets a snapshot.
+        objective: What requests ask for; None is what they are judged by.
     """
 
     def __init__(
@@ -217,6 +220,7 @@ class Simulation:
         *,
         handles: int = 1,
         snapshot_every_s: float = SNAPSHOT_EVERY_S,
+        objective: Objective | None = None,
     ) -> None:
         self._workload = workload
         self._rows = _Rows(workload)
@@ -229,11 +233,15 @@ class Simulation:
         self._events: list[_Event] = []
         self._number = 0
         self._in_flight = 0
-        self._objective = Objective("mean+std", rho=workload.regime.rho)
+        self._objective = objective or Objective("mean+std", rho=workload.regime.rho)
         self._every_s = snapshot_every_s
         self._published: Selecting | None = None
+        self._published_at = 0.0
         idle = {name: pool.load(0.0) for name, pool in zip(self._pool_names, self._pools, strict=True)}
-        self._handles = [_Handle(_copy(policy), dict(idle)) for _ in range(handles)] if policy is not None else []
+        self._handles: list[_Handle] = []
+        if policy is not None:
+            policies = [policy] if handles == 1 else [_copy(policy) for _ in range(handles)]
+            self._handles = [_Handle(each, dict(idle)) for each in policies]
         if isinstance(policy, Learning):
             for number in range(handles):
                 self._plan(snapshot_every_s * (number + 1) / handles, _REPORT, number)
@@ -323,7 +331,7 @@ class Simulation:
             at, _, kind, what = heapq.heappop(self._events)
             if kind == _REPORT:
                 if now < float("inf"):
-                    self._report(what)
+                    self._report(what, at)
                     self._plan(at + self._every_s, _REPORT, what)
                 continue
             number, place, arm, outcome = what
@@ -337,7 +345,7 @@ class Simulation:
                 if outcome is not None:
                     handle.outcomes.append(outcome)
 
-    def _report(self, number: int) -> None:
+    def _report(self, number: int, at: float) -> None:
         """Let one handle tell what it learned, and take what the policy is now."""
         handle, policy = self._handles[number], self._policy
         assert isinstance(policy, Learning)
@@ -345,8 +353,10 @@ class Simulation:
             for outcome in handle.outcomes:
                 policy.update(outcome)
             handle.outcomes.clear()
-            self._published = None
-        handle.policy = self._published = self._published or _copy(policy)
+        if len(self._handles) > 1:  # a single one reports whatever the policy learns: its snapshot is the policy
+            if self._published is None or at >= self._published_at + self._every_s * _REUSED:
+                self._published, self._published_at = _copy(policy), at
+            handle.policy = self._published
 
 
 def _copy(policy: Any) -> Any:

@@ -1,1 +1,1 @@
-"""Policies that learn nothing: to compare with, to fall back to and to test with."""
+"""Policies to compare with, to fall back to and to test with; one algorithm a file."""
