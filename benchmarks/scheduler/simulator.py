@@ -4,7 +4,8 @@ Event-driven and pure: the workload holds all luck, so a run of the same policy
 on the same workload is the same run. As in production
 
 * a handle chooses with a snapshot of the policy that is up to 100 ms old, and
-  with loads as each pool last told *it*, with its replies;
+  with loads as each pool last told *it*, with its replies, and what it has sent
+  since; on the pools' own node it reads them at any time;
 * outcomes reach the policy in batches, when a handle reports;
 * a pool serves first come, first served, with as many workers as it has;
 * the first run of a snippet on an arm compiles it, whoever sends it;
@@ -19,15 +20,18 @@ import heapq
 import pickle
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 
 from benchmarks.scheduler.workload import Flags, Floats, Integers, Workload
+from runvisor.actors.runtime import Load
 from runvisor.policies.scheduling.arms import Arm
 from runvisor.policies.scheduling.base import Choice, Context, Ending, Outcome
 from runvisor.policies.scheduling.objective import Objective
+from runvisor.supervisor.load_view import LoadView, Reading
 
 SNAPSHOT_EVERY_S: Final = 0.1
 _REUSED: Final = 0.25
@@ -56,19 +60,6 @@ class Learning(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
-    """How busy a pool is, as `runvisor.policies.scheduling.base.Load`."""
-
-    idle: int
-    busy: int = 0
-    waiting: int = 0
-    backlog_s: float = 0.0
-    """0: this pool does not say."""
-    at: float = 0.0
-    """When the handle heard it."""
-
-
 class Pool:
     """Workers that serve first come, first served.
 
@@ -76,14 +67,16 @@ class Pool:
         >>> pool = Pool(workers=1)
         >>> pool.admit(0.0, 2.0), pool.wait_s(0.5), pool.admit(0.5, 1.0)
         (0.0, 1.5, 2.0)
-        >>> pool.load(0.5)
-        Load(idle=0, busy=1, waiting=1, backlog_s=0.0, at=0.5)
+        >>> load = pool.load(0.5)
+        >>> load.idle, load.busy, load.waiting
+        (0, 1, 1)
     """
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self.in_flight = 0
         """Admitted and not yet `released`."""
+        self._expected_s = 0.0
         self._free_at = [0.0] * workers
         self._starts: deque[float] = deque()
         """When those start that wait; they do so in their order."""
@@ -92,18 +85,26 @@ class Pool:
         """Return how long a request would wait that came now."""
         return max(0.0, self._free_at[0] - now)
 
-    def admit(self, now: float, hold_s: float) -> float:
-        """Take a request that holds a worker for a while; returns when it starts."""
+    def admit(self, now: float, hold_s: float, expected_s: float = 0.0) -> float:
+        """Take a request; returns when it starts.
+
+        Args:
+            now: When it comes.
+            hold_s: How long it will hold a worker.
+            expected_s: How long whoever sent it expects that to be.
+        """
         start = max(now, self._free_at[0])
         heapq.heapreplace(self._free_at, start + hold_s)
         if start > now:
             self._starts.append(start)
         self.in_flight += 1
+        self._expected_s += expected_s
         return start
 
-    def release(self) -> None:
+    def release(self, expected_s: float = 0.0) -> None:
         """Note that one has ended."""
         self.in_flight -= 1
+        self._expected_s = max(0.0, self._expected_s - expected_s) if self.in_flight else 0.0
 
     def load(self, now: float) -> Load:
         """Return what the pool would tell of itself."""
@@ -111,7 +112,7 @@ class Pool:
             self._starts.popleft()
         waiting = len(self._starts)
         busy = min(self.workers, self.in_flight - waiting)
-        return Load(self.workers - busy, busy, waiting, at=now)
+        return Load(self.workers - busy, busy, waiting, self._expected_s)
 
 
 @dataclass(slots=True)
@@ -119,7 +120,10 @@ class _Handle:
     """One client: what it knows."""
 
     policy: Selecting
-    loads: dict[str, Load]
+    views: dict[str, LoadView]
+    """Of each pool, by its name: the class that production has."""
+    told_at: dict[str, float] = field(default_factory=dict)
+    """When each pool last answered."""
     outcomes: list[Outcome] = field(default_factory=list)
     sent: set[tuple[int, int]] = field(default_factory=set)
     """Snippets with the arms that it has sent them to: elsewhere they would start cold, as far as it knows."""
@@ -197,6 +201,21 @@ class _Rows:
         ]
 
 
+@dataclass(slots=True)
+class _Sent:
+    """A request that a pool has."""
+
+    handle: int
+    place: int
+    arm: int
+    expected_s: float
+    """What its handle expects of the execution."""
+    sending: AbstractContextManager[None] | None = None
+    """Its handle's count of what is unanswered."""
+    outcome: Outcome | None = None
+    """None if it gives up."""
+
+
 _REPLY, _REPORT = 0, 1
 _Event = tuple[float, int, int, Any]
 """(when, number, kind, what)."""
@@ -210,6 +229,7 @@ class Simulation:
         policy: The learner's; handles get copies. None is the oracle.
         handles: Clients, among which requests are dealt in turn.
         snapshot_every_s: How often each reports what it learned and gets a snapshot.
+        same_node: Whether handles read the loads of pools from memory instead of waiting for replies.
         objective: What requests ask for; None is what they are judged by.
     """
 
@@ -220,6 +240,7 @@ class Simulation:
         *,
         handles: int = 1,
         snapshot_every_s: float = SNAPSHOT_EVERY_S,
+        same_node: bool = False,
         objective: Objective | None = None,
     ) -> None:
         self._workload = workload
@@ -237,11 +258,11 @@ class Simulation:
         self._every_s = snapshot_every_s
         self._published: Selecting | None = None
         self._published_at = 0.0
-        idle = {name: pool.load(0.0) for name, pool in zip(self._pool_names, self._pools, strict=True)}
+        self._now = 0.0
         self._handles: list[_Handle] = []
         if policy is not None:
             policies = [policy] if handles == 1 else [_copy(policy) for _ in range(handles)]
-            self._handles = [_Handle(each, dict(idle)) for each in policies]
+            self._handles = [_Handle(each, self._views(same_node=same_node)) for each in policies]
         if isinstance(policy, Learning):
             for number in range(handles):
                 self._plan(snapshot_every_s * (number + 1) / handles, _REPORT, number)
@@ -269,36 +290,57 @@ class Simulation:
             known = costs if rows.known is rows.true else rows.costs(rows.known, place, waits, colds, slowed)
             ideal = known.index(min(known))
             handle = place % max(1, len(self._handles))
-            taken = ideal if self._policy is None else self._choose(handle, place, now)
+            taken, expected_s = (ideal, 0.0) if self._policy is None else self._choose(handle, place, now)
             chosen = eligible[taken]
             arm[place], best[place], cost[place], least[place] = chosen, eligible[ideal], costs[taken], costs[ideal]
-            latency[place], failed[place] = self._serve(handle, place, chosen, now, waits[taken], colds[taken], slowed)
+            sent = _Sent(handle, place, chosen, expected_s)
+            if self._handles:
+                sent.sending = self._handles[handle].views[self._pool_names[chosen]].sending(expected_s)
+                sent.sending.__enter__()
+            latency[place], failed[place] = self._serve(sent, now, waits[taken], colds[taken], slowed)
             wait[place] = min(waits[taken], rows.timeout_s[place])
         self._until(float("inf"))
         return Run(workload, arm, best, cost, least, latency, wait, failed, self._answered, self._busy)
 
-    def _choose(self, number: int, place: int, now: float) -> int:
-        """Let a handle choose; returns the place among the eligible arms."""
+    def _views(self, *, same_node: bool) -> dict[str, LoadView]:
+        """Return what a handle sees of each pool."""
+        return {
+            name: LoadView(pool.load(0.0), 0.0, self._reading(pool) if same_node else None)
+            for name, pool in zip(self._pool_names, self._pools, strict=True)
+        }
+
+    def _reading(self, pool: Pool) -> Reading:
+        def read() -> tuple[Load, float]:
+            return pool.load(self._now), self._now
+
+        return read
+
+    def _choose(self, number: int, place: int, now: float) -> tuple[int, float]:
+        """Let a handle choose; returns the place among the eligible arms, and what it expects of the execution."""
         rows, handle = self._rows, self._handles[number]
         family, timeout_s = self._workload.families[place], rows.timeout_s[place]
         eligible, snippet = rows.eligible[place], rows.snippets[place]
         cold = frozenset(self._names[each] for each in eligible if (snippet, each) not in handle.sent)
-        context = Context(
-            family, timeout_s, handle.loads, rows.critical[place], rows.features[place], self._objective, cold
-        )
+        loads = {self._pool_names[each]: self._load(handle, each, now) for each in eligible}
+        context = Context(family, timeout_s, loads, rows.critical[place], rows.features[place], self._objective, cold)
         arms = [self._workload.arms[each] for each in eligible]
         choice = handle.policy.select(context, arms, now, self._draws[place])
         taken = eligible.index(self._names.index(choice.arm))
         handle.sent.add((snippet, eligible[taken]))
-        return taken
+        return taken, next((each.mean_s or 0.0 for each in choice.candidates if each.arm == choice.arm), 0.0)
 
-    def _serve(
-        self, handle: int, place: int, arm: int, now: float, wait_s: float, cold_s: float, slowed: float
-    ) -> tuple[float, bool]:
+    def _load(self, handle: _Handle, arm: int, now: float) -> Load:
+        """Return the load of an arm's pool as a handle sees it, in simulated time."""
+        name = self._pool_names[arm]
+        load = handle.views[name].now(now)
+        return replace(load, at=handle.told_at.get(name, 0.0)) if load.at else load
+
+    def _serve(self, sent: _Sent, now: float, wait_s: float, cold_s: float, slowed: float) -> tuple[float, bool]:
         """Let a pool serve a request; returns its latency and whether it failed."""
-        rows, timeout_s = self._rows, self._rows.timeout_s[place]
+        rows, place, arm = self._rows, sent.place, sent.arm
+        timeout_s = rows.timeout_s[place]
         if wait_s >= timeout_s:
-            self._plan(now + timeout_s, _REPLY, (handle, place, arm, None))
+            self._plan(now + timeout_s, _REPLY, sent)
             return timeout_s, True
         service_s = cold_s + slowed * rows.service_s[place][arm]
         ending = Ending.RAN
@@ -309,15 +351,16 @@ class Simulation:
         elif service_s >= timeout_s:
             service_s, ending = timeout_s, Ending.TIMED_OUT
         service_s = max(_LEAST_S, service_s)
-        start = self._pools[arm].admit(now, service_s)
+        start = self._pools[arm].admit(now, service_s, sent.expected_s)
         self._in_flight += 1
         self._compiled.add((rows.snippets[place], arm))
         self._busy[arm] += service_s
         name, family, features = self._names[arm], self._workload.families[place], rows.features[place]
         ended = start + service_s
         cold_s = min(cold_s, service_s)
-        outcome = Outcome(name, family, ending, service_s, wait_s, timeout_s, ended, cold_s > 0.0, features, cold_s)
-        self._plan(ended, _REPLY, (handle, place, arm, outcome))
+        is_cold = cold_s > 0.0
+        sent.outcome = Outcome(name, family, ending, service_s, wait_s, timeout_s, ended, is_cold, features, cold_s)
+        self._plan(ended, _REPLY, sent)
         is_lost = ending is not Ending.RAN
         return (timeout_s if is_lost else wait_s + service_s), is_lost
 
@@ -334,16 +377,24 @@ class Simulation:
                     self._report(what, at)
                     self._plan(at + self._every_s, _REPORT, what)
                 continue
-            number, place, arm, outcome = what
-            self._answered[place] += 1
-            if outcome is not None:
-                self._pools[arm].release()
-                self._in_flight -= 1
-            if self._handles:
-                handle = self._handles[number]
-                handle.loads[self._pool_names[arm]] = self._pools[arm].load(at)
-                if outcome is not None:
-                    handle.outcomes.append(outcome)
+            self._now = at
+            self._answer(what, at)
+        self._now = now
+
+    def _answer(self, sent: _Sent, at: float) -> None:
+        """Let a pool answer a handle."""
+        self._answered[sent.place] += 1
+        pool, name = self._pools[sent.arm], self._pool_names[sent.arm]
+        if sent.outcome is not None:
+            pool.release(sent.expected_s)
+            self._in_flight -= 1
+        if sent.sending is not None:
+            handle = self._handles[sent.handle]
+            sent.sending.__exit__(None, None, None)
+            handle.views[name].note(pool.load(at), at)
+            handle.told_at[name] = at
+            if sent.outcome is not None:
+                handle.outcomes.append(sent.outcome)
 
     def _report(self, number: int, at: float) -> None:
         """Let one handle tell what it learned, and take what the policy is now."""
@@ -356,7 +407,7 @@ class Simulation:
         if len(self._handles) > 1:  # a single one reports whatever the policy learns: its snapshot is the policy
             if self._published is None or at >= self._published_at + self._every_s * _REUSED:
                 self._published, self._published_at = _copy(policy), at
-            handle.policy = self._published
+            handle.policy = self._published or handle.policy
 
 
 def _copy(policy: Any) -> Any:

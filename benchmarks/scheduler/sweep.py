@@ -70,7 +70,7 @@ def grid(name: str) -> list[Tuning]:
     """Return every tuning of a baseline's grid, and its printed one."""
     axes = GRIDS[name]
     tunings: list[Tuning] = [tuple(zip(axes, values, strict=True)) for values in product(*axes.values())]
-    return tunings + [TEXTBOOK[name]] * (name in TEXTBOOK)
+    return tunings + ([TEXTBOOK[name]] if name in TEXTBOOK else [])
 
 
 def measure(pool: ProcessPoolExecutor, todo: list[tuple[str, Tuning]]) -> dict[tuple[str, Tuning], float]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from runvisor.policies.scheduling.baselines.draws import two_uniforms
 from runvisor.policies.scheduling.baselines.index import IndexScheduler
-from runvisor.policies.scheduling.belief import Belief
+from runvisor.policies.scheduling.baselines.moments import Moments
 
 
 class EpsilonGreedyScheduler(IndexScheduler):
@@ -31,7 +31,7 @@ class EpsilonGreedyScheduler(IndexScheduler):
         self.epsilon = epsilon
 
     def indices(
-        self, known: Sequence[Belief], waits_s: Sequence[float], scale_s: float, draws: Sequence[float]
+        self, known: Sequence[Moments], waits_s: Sequence[float], scale_s: float, draws: Sequence[float]
     ) -> list[float]:
         """Return the means, or the draws when it explores."""
         del scale_s

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from runvisor.policies.scheduling.arms import Arm
 from runvisor.policies.scheduling.base import Choice, Context, Outcome, check_arms, load_of
 from runvisor.policies.scheduling.baselines.losses import Losses, queue_s
-from runvisor.policies.scheduling.belief import Belief
+from runvisor.policies.scheduling.baselines.moments import Moments
 from runvisor.policies.scheduling.decision import Candidate
 
 
@@ -58,7 +58,7 @@ class IndexScheduler(ABC):
 
     @abstractmethod
     def indices(
-        self, known: Sequence[Belief], waits_s: Sequence[float], scale_s: float, draws: Sequence[float]
+        self, known: Sequence[Moments], waits_s: Sequence[float], scale_s: float, draws: Sequence[float]
     ) -> list[float]:
         """Return each arm's index; the least one wins.
 
@@ -69,7 +69,7 @@ class IndexScheduler(ABC):
             draws: A standard normal draw for each arm; empty is no exploration.
         """
 
-    def runs(self, belief: Belief) -> int:
+    def runs(self, belief: Moments) -> int:
         """Return how many losses a belief still remembers."""
         return min(belief.count, self._losses.memory)
 
@@ -79,7 +79,7 @@ class IndexScheduler(ABC):
         return queue_s(load_of(arm, context.loads), self._losses.service_s(arm.name))
 
 
-def _candidate(arm: Arm, belief: Belief | None) -> Candidate:
+def _candidate(arm: Arm, belief: Moments | None) -> Candidate:
     if belief is None:
         return Candidate(arm.name)
     return Candidate(arm.name, belief.mean, belief.variance**0.5, belief.count)

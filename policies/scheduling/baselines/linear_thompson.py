@@ -113,16 +113,18 @@ class LinearThompsonScheduler:
             model = self._models[outcome.arm] = _Model(len(row))
         residual = math.log(max(_LEAST_S, loss_s(outcome)) / _UNIT_S) - float(model.coefficients @ row)
         toward = model.covariance @ row
-        gain = toward / (1.0 + float(row @ toward))
+        doubt = 1.0 + float(row @ toward)
+        gain = toward / doubt
         model.coefficients = model.coefficients + gain * residual
         model.covariance = model.covariance - np.outer(gain, toward)
         if self.keep < 1.0 and float(np.trace(model.covariance)) < 0.25 * _PRIOR * len(row):
             model.covariance /= self.keep  # forgets only while it is sure: no wind-up where nothing is seen
         model.count += 1
+        square = min(residual * residual / doubt, 9.0)  # what doubt about the mean adds is no noise
         step = max(0.01, 1.0 / (model.count + 5))
-        model.noise += step * (min(residual * residual, 9.0) - model.noise)
+        model.noise += step * (square - model.noise)
         model.service_s += max(0.01, 1.0 / model.count) * (outcome.service_s - model.service_s)
-        surprise = math.log(residual * residual + 1e-4) - _LOG_CHI2 - math.log(model.noise + 1e-4)
+        surprise = math.log(square + 1e-4) - _LOG_CHI2 - math.log(model.noise + 1e-4)
         surprise = _clipped(surprise, -6.0, 4.0)
         model.spread = model.spread + 0.5 * gain * (surprise - float(model.spread @ row))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from runvisor.policies.scheduling.base import Ending, Load, Outcome
-from runvisor.policies.scheduling.belief import Belief
+from runvisor.policies.scheduling.baselines.moments import Moments
 
 MAX_FAMILIES: Final = 512
 
@@ -40,8 +40,8 @@ class Losses:
 
     def __init__(self, memory: int) -> None:
         self.memory = memory
-        self._families: dict[str, dict[str, Belief]] = {}
-        self._services: dict[str, Belief] = {}
+        self._families: dict[str, dict[str, Moments]] = {}
+        self._services: dict[str, Moments] = {}
 
     def add(self, outcome: Outcome) -> None:
         """Take one outcome."""
@@ -49,10 +49,10 @@ class Losses:
         while len(self._families) >= MAX_FAMILIES:
             del self._families[next(iter(self._families))]
         self._families[outcome.family] = family
-        family.setdefault(outcome.arm, Belief()).add(loss_s(outcome), self.memory)
-        self._services.setdefault(outcome.arm, Belief()).add(outcome.service_s, self.memory)
+        family.setdefault(outcome.arm, Moments()).add(loss_s(outcome), self.memory)
+        self._services.setdefault(outcome.arm, Moments()).add(outcome.service_s, self.memory)
 
-    def of(self, family: str, arm: str) -> Belief | None:
+    def of(self, family: str, arm: str) -> Moments | None:
         """Return what is known of an arm in a family."""
         return self._families.get(family, {}).get(arm)
 

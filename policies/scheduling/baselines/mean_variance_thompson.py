@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from runvisor.policies.scheduling.baselines.draws import gamma, two_normals
 from runvisor.policies.scheduling.baselines.index import IndexScheduler
-from runvisor.policies.scheduling.belief import Belief
+from runvisor.policies.scheduling.baselines.moments import Moments
 
 _SHAPE = _RATE = 0.5
 """Of the precision, before any loss."""
@@ -48,7 +48,7 @@ class MeanVarianceThompsonScheduler(IndexScheduler):
         self.deviation = deviation
 
     def indices(
-        self, known: Sequence[Belief], waits_s: Sequence[float], scale_s: float, draws: Sequence[float]
+        self, known: Sequence[Moments], waits_s: Sequence[float], scale_s: float, draws: Sequence[float]
     ) -> list[float]:
         """Return the sampled objectives; without draws those of the posterior's middle."""
         sampled = []
@@ -61,7 +61,7 @@ class MeanVarianceThompsonScheduler(IndexScheduler):
             sampled.append(risk)
         return sampled
 
-    def sample(self, belief: Belief, scale_s: float, first: float, second: float) -> tuple[float, float]:
+    def sample(self, belief: Moments, scale_s: float, first: float, second: float) -> tuple[float, float]:
         """Return a mean and a precision from the posterior, by two standard normal draws."""
         runs = self.runs(belief)
         precision = gamma(first, _SHAPE + runs / 2.0, _RATE + runs * belief.variance / scale_s**2 / 2.0)

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 
 from runvisor.policies.scheduling.baselines.index import IndexScheduler
-from runvisor.policies.scheduling.belief import Belief
+from runvisor.policies.scheduling.baselines.moments import Moments
 
 
 class MvLcbScheduler(IndexScheduler):
@@ -41,7 +41,7 @@ class MvLcbScheduler(IndexScheduler):
         self.deviation = deviation
 
     def indices(
-        self, known: Sequence[Belief], waits_s: Sequence[float], scale_s: float, draws: Sequence[float]
+        self, known: Sequence[Moments], waits_s: Sequence[float], scale_s: float, draws: Sequence[float]
     ) -> list[float]:
         """Return the lower bounds; without draws the estimates themselves."""
         runs = [self.runs(belief) for belief in known]

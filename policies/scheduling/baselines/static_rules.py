@@ -12,7 +12,7 @@ from typing import Final
 
 from runvisor.policies.scheduling.arms import Arm
 from runvisor.policies.scheduling.base import Choice, Context, Ending, Outcome, check_arms
-from runvisor.policies.scheduling.belief import Belief
+from runvisor.policies.scheduling.baselines.moments import Moments
 from runvisor.policies.scheduling.decision import Candidate
 
 SCORES: Final[Mapping[str, float]] = {"ebpf": 160.0, "wasm": 150.0, "v8": 130.0, "python": 120.0, "container": 119.9}
@@ -45,7 +45,7 @@ class StaticRulesScheduler:
     objective = "negative score of the rules"
 
     def __init__(self) -> None:
-        self._successes: dict[tuple[str, str], Belief] = {}
+        self._successes: dict[tuple[str, str], Moments] = {}
 
     def select(self, context: Context, arms: Sequence[Arm], now: float, draws: Sequence[float]) -> Choice:
         """Return the arm with the highest score; the first of equals."""
@@ -59,7 +59,7 @@ class StaticRulesScheduler:
     def update(self, outcome: Outcome) -> None:
         """Count a success or a failure of an arm with a language."""
         key = (outcome.family.partition(":")[0], outcome.arm)
-        self._successes.setdefault(key, Belief()).add(float(outcome.ending is Ending.RAN), _MEMORY)
+        self._successes.setdefault(key, Moments()).add(float(outcome.ending is Ending.RAN), _MEMORY)
 
     def _score(self, language: str, arm: Arm) -> float:
         suited = arm.runtime in _SUITED.get(language, _OTHERWISE)

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 
 from runvisor.policies.scheduling.baselines.index import IndexScheduler
-from runvisor.policies.scheduling.belief import Belief
+from runvisor.policies.scheduling.baselines.moments import Moments
 
 
 class Ucb1Scheduler(IndexScheduler):
@@ -28,7 +28,7 @@ class Ucb1Scheduler(IndexScheduler):
         self.width = width
 
     def indices(
-        self, known: Sequence[Belief], waits_s: Sequence[float], scale_s: float, draws: Sequence[float]
+        self, known: Sequence[Moments], waits_s: Sequence[float], scale_s: float, draws: Sequence[float]
     ) -> list[float]:
         """Return the lower bounds; without draws, which a task that may not explore has none of, the means."""
         runs = [self.runs(belief) for belief in known]

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from benchmarks.scheduler.machine import ARMS
 from benchmarks.scheduler.regimes import REGIMES, Regime, regime
 from benchmarks.scheduler.scores import score
-from benchmarks.scheduler.simulator import Load, Pool, Run, Simulation
+from benchmarks.scheduler.simulator import Pool, Run, Simulation
 from benchmarks.scheduler.workload import Workload, draw
+from runvisor.actors.runtime import Load
 from runvisor.policies.scheduling.arms import Arm
 from runvisor.policies.scheduling.base import Choice, Context, Outcome
 from runvisor.policies.scheduling.baselines.least_loaded import LeastLoadedScheduler
