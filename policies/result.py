@@ -214,9 +214,12 @@ def usage_to_wire(usage: Usage) -> dict[str, Any]:
 
 def usage_of(data: Mapping[str, Any]) -> Usage:
     """Take numbers where numbers belong: they are added up and billed."""
-    start_kind, counted = data.get("start_kind", "warm"), data.get("kernel")
-    amounts = {key: item for key, item in data.items() if key not in ("start_kind", "kernel")}
-    if start_kind not in ("warm", "cold") or not all(item is None or is_number(item) for item in amounts.values()):
+    amounts = dict(data)
+    start_kind, counted = amounts.pop("start_kind", "warm"), amounts.pop("kernel", None)
+    for amount in amounts.values():
+        if amount is not None and not is_number(amount):
+            raise TypeError("usage is numbers and a start kind")
+    if start_kind not in ("warm", "cold"):
         raise TypeError("usage is numbers and a start kind")
     kernel = None if counted is None else KernelUsage.from_wire(counted)
     return Usage(**amounts, start_kind=start_kind, kernel=kernel)

@@ -21,13 +21,12 @@ from runvisor.policies.errors import EngineRefused, ProtocolError, RunvisorError
 from runvisor.policies.permissions import Permissions
 from runvisor.policies.result import Result, Usage
 from runvisor.policies.scheduling.arms import ARMS, Arm
-from runvisor.policies.scheduling.base import Outcome
 from runvisor.policies.scheduling.objective import Objective
 from runvisor.policies.task import Task
 from runvisor.policies.trust import OnExcess, Trust
 from runvisor.policies.values import Value, pack
 from runvisor.supervisor.execution import Call
-from runvisor.supervisor.placement import Attached, Placed, Placement
+from runvisor.supervisor.placement import Attached, Ended, Placed, Placement
 from runvisor.supervisor.pool_links import BATCH, PoolLinks, ask, unrefused
 from runvisor.supervisor.reporter import Reporter
 from runvisor.supervisor.shared import sealed_inputs
@@ -291,12 +290,12 @@ class Handle:
             raise
 
     def _learn(self, placed: Placed, usage: Usage | None, error: RunvisorError | None) -> None:
-        outcome = placed.outcome(usage, error, time.time())
-        if outcome is not None:
-            self._reporter.add(outcome)
+        self._reporter.add(Ended(placed, usage, error, time.time()))
 
-    def _report(self, batch: list[Outcome]) -> None:
-        outcomes = [outcome.to_wire() for outcome in batch]
+    def _report(self, batch: list[Ended]) -> None:
+        outcomes = [outcome.to_wire() for ended in batch if (outcome := ended.outcome()) is not None]
+        if not outcomes:
+            return
         published: Any = ray.get(self.supervisor.report.remote(self._name, outcomes))
         if published:
             self._placement.believe(published)

@@ -51,30 +51,39 @@ class Placed:
     expected_s: float
     """Of one execution, waiting left out; 0 where nothing is known."""
 
-    def outcome(self, usage: Usage | None, error: RunvisorError | None, at: float) -> Outcome | None:
-        """Return what an execution teaches, or None if that is nothing.
 
-        Args:
-            usage: What it used; None if it gave no result.
-            error: What it ended with.
-            at: When, in Unix seconds.
-        """
-        if isinstance(error, Cancelled) or says_unfit(self.decision.arm, error):
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """One execution that has ended, until somebody has time to learn from it."""
+
+    placed: Placed
+    usage: Usage | None
+    """What it used; None if it gave no result."""
+    error: RunvisorError | None
+    """What it ended with."""
+    at: float
+    """When, in Unix seconds."""
+
+    def outcome(self) -> Outcome | None:
+        """Return what it teaches, or None if that is nothing."""
+        error, context = self.error, self.placed.context
+        arm = self.placed.decision.arm
+        if isinstance(error, Cancelled) or says_unfit(arm, error):
             return None  # how long it ran was its caller's whim, or how soon it met what is not there
-        usage = usage or Usage()
-        timeout_s = self.context.timeout_s
+        usage = self.usage or Usage()
+        timeout_s = context.timeout_s
         if isinstance(error, TimeLimitExceeded) and usage.wall_s > 0:
             timeout_s = min(timeout_s, usage.wall_s)  # CPU time ran out first: no more is known than that
         return Outcome.of(
-            self.decision.arm,
-            self.context.family,
+            arm,
+            context.family,
             error,
             service_s=usage.wall_s,
             wait_s=usage.queue_s,
             timeout_s=timeout_s,
-            at=at,
+            at=self.at,
             cold=usage.start_kind == "cold",
-            features=self.context.features,
+            features=context.features,
         )
 
 

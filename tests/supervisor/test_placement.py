@@ -21,7 +21,7 @@ from runvisor.policies.scheduling.snapshot import Learner
 from runvisor.policies.task import Task
 from runvisor.policies.trust import Trust
 from runvisor.supervisor.load_view import LoadView
-from runvisor.supervisor.placement import Attached, Placed, Placement
+from runvisor.supervisor.placement import Attached, Ended, Placed, Placement
 from runvisor.supervisor.request import make_task, read_objective
 from tests.supervisor.test_learned import fresh
 
@@ -175,13 +175,13 @@ def placed() -> Placed:
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
 def test_what_an_end_teaches(placed: Placed, error: errors.RunvisorError | None, ending: Ending | None) -> None:
-    outcome = placed.outcome(Usage(wall_s=0.02, queue_s=0.5), error, at=1e9)
+    outcome = Ended(placed, Usage(wall_s=0.02, queue_s=0.5), error, 1e9).outcome()
     assert (outcome and outcome.ending) == ending
     if outcome is not None:
         assert (outcome.family, outcome.features) == (placed.context.family, placed.context.features)
 
 
 def test_a_task_that_ran_out_of_cpu_time_is_known_to_take_longer_than_it_ran_and_no_more(placed: Placed) -> None:
-    outcome = placed.outcome(Usage(wall_s=0.5), errors.TimeLimitExceeded("cpu_s"), at=1e9)
+    outcome = Ended(placed, Usage(wall_s=0.5), errors.TimeLimitExceeded("cpu_s"), 1e9).outcome()
     assert outcome is not None
     assert outcome.timeout_s == 0.5
