@@ -84,6 +84,7 @@ class Handle:
         call: Call | None = None,
         on_event: OnEvent | None = None,
         arms: Sequence[Arm] = ARMS,
+        placed: Placed | None = None,
     ) -> Result:
         """Run one task on the arm that looks best, and learn from it.
 
@@ -97,6 +98,7 @@ class Handle:
             on_event: Called with what the pool says before its last answer: ``started``, when the guest
                 is about to begin (from then on it is never run again), and ``output`` as it is printed.
             arms: Those to choose from; one alone, to measure it.
+            placed: Where it is to run, if that has just been decided; see `place_many`.
 
         Raises:
             PolicyError: It asks for more than it may have, or no arm may run it.
@@ -111,9 +113,11 @@ class Handle:
             wire = task.envelope(inputs.data)
             shared = [part.fileno() for part in inputs.memory]
             input_bytes = len(inputs.data) + sum(part.nbytes for part in inputs.memory)
+            if placed is not None:
+                placed = self._placement.sized(placed, task, input_bytes)
             while True:
                 self.renew()
-                placed = self._placement.place(
+                placed = placed or self._placement.place(
                     task, on_excess, language_reason=language_reason, arms=arms, input_bytes=input_bytes
                 )
                 if result is not None and placed.decision.arm in asked:
@@ -137,6 +141,14 @@ class Handle:
                     return result
                 asked.add(placed.decision.arm)
                 self._placement.note_refusal(task, placed, result.error)
+                placed = None
+
+    def place_many(
+        self, tasks: Sequence[Task], *, on_excess: OnExcess = "refuse", language_reason: str = ""
+    ) -> list[Placed | None]:
+        """Choose arms for tasks that are about to be run side by side; see `Placement.place_many`."""
+        self.renew()
+        return self._placement.place_many(tasks, on_excess, language_reason=language_reason)
 
     def run_batch(
         self, task: Task, inputs: Sequence[Value], *, on_excess: OnExcess = "refuse", language_reason: str = ""

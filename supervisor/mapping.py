@@ -14,8 +14,11 @@ from typing import Any, Final, TypeVar
 from runvisor.policies.batches import BatchSize, Ending
 from runvisor.policies.result import Result
 from runvisor.policies.scheduling.arms import ARMS
+from runvisor.policies.task import Task
+from runvisor.policies.trust import OnExcess
 from runvisor.policies.values import Value
 from runvisor.supervisor.handle import Handle
+from runvisor.supervisor.placement import Placed
 from runvisor.supervisor.request import make_task
 
 T = TypeVar("T")
@@ -106,9 +109,20 @@ def over_inputs(
         max_parallel: How many requests at once.
         options: Of `Supervisor.run`, for each.
     """
-    together = {name: option for name, option in options.items() if name not in ("on_output", "on_excess")}
-    task, reason = make_task(code, language, **together)
-    if "on_output" in options or not all(arm.in_batches for arm in ARMS if task.language in arm.languages):
+    if "on_output" in options:
         return in_order(inputs, lambda value: run(code, language, inputs=value, **options), max_parallel)
-    batch = partial(handle.run_batch, task, on_excess=options.get("on_excess", "refuse"), language_reason=reason)
-    return in_batches(inputs, batch, max_parallel)
+    on_excess: OnExcess = options.get("on_excess", "refuse")
+    task, reason = make_task(code, language, **{name: value for name, value in options.items() if name != "on_excess"})
+    said: dict[str, Any] = {"on_excess": on_excess, "language_reason": reason}
+    if all(arm.in_batches for arm in ARMS if task.language in arm.languages):
+        return in_batches(inputs, partial(handle.run_batch, task, **said), max_parallel)
+    max_parallel = max(1, max_parallel)
+    tasks = map(task.with_inputs, inputs)
+
+    def placed() -> Iterator[tuple[Task, Placed | None]]:
+        # Those that begin at once are placed together; each later one when its turn comes, with those that run in view.
+        first = list(itertools.islice(tasks, max_parallel))
+        yield from zip(first, handle.place_many(first, **said), strict=True)
+        yield from ((later, None) for later in tasks)
+
+    return in_order(placed(), lambda pair: handle.run(pair[0], placed=pair[1], **said), max_parallel)

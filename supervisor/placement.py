@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from collections.abc import Hashable, Mapping, Sequence
@@ -20,12 +21,12 @@ from runvisor.policies.permissions import Permissions
 from runvisor.policies.portable.fitness import data_fitness
 from runvisor.policies.result import Usage
 from runvisor.policies.scheduling.arms import ARMS, Arm, unfit_for_profile
-from runvisor.policies.scheduling.base import Context, Outcome
+from runvisor.policies.scheduling.base import BatchSelector, Context, Outcome
 from runvisor.policies.scheduling.decision import Decision
 from runvisor.policies.scheduling.families import family_of
 from runvisor.policies.scheduling.features import features_of
 from runvisor.policies.scheduling.objective import Objective
-from runvisor.policies.scheduling.selection import Field, choose_from, field_of
+from runvisor.policies.scheduling.selection import Field, choose_from, decision_of, field_of
 from runvisor.policies.scheduling.snapshot import Snapshot
 from runvisor.policies.task import Task
 from runvisor.policies.trust import Grant, OnExcess, Trust, resolve_grant
@@ -189,24 +190,63 @@ class Placement:
             grant, field = self._field(task, on_excess, arms)
             context = self._context(task, grant, field, input_bytes)
             decision = self._decide(field, context, language_reason)
-            runtime, _, variant = decision.arm.partition("/")
-            try:
-                link = self._pools.to(runtime)
-            except SpawnFailed as error:
-                # Found out now rather than by the probe: the arm is struck out, and the next one chosen.
-                self.strike_out(runtime, str(error))
-                continue
-            return Placed(decision, runtime, variant, link, context, decision.expected_s)
+            placed = self._link(decision, context)
+            if placed is not None:
+                return placed
+
+    def place_many(
+        self, tasks: Sequence[Task], on_excess: OnExcess, *, language_reason: str = ""
+    ) -> list[Placed | None]:
+        """Choose arms for tasks that are about to be sent at once, each with those before it in view.
+
+        Returns:
+            A place for each, None for one that has to be placed alone: that says what is wrong with it.
+        """
+        policy = self._snapshot.policy
+        places: list[Placed | None] = [None] * len(tasks)
+        if len(tasks) < 2 or not isinstance(policy, BatchSelector):
+            return places
+        known: list[tuple[int, Field, Context]] = []
+        for index, task in enumerate(tasks):
+            with contextlib.suppress(RunvisorError):
+                grant, field = self._field(task, on_excess, ARMS)
+                known.append((index, field, self._context(task, grant, field, 0)))
+        draws = [self._draws(field, context) for _, field, context in known]
+        choices = policy.select_many([(context, field.eligible) for _, field, context in known], time.time(), draws)
+        for (index, field, context), choice in zip(known, choices, strict=True):
+            decision = decision_of(field, choice, policy, language_reason=language_reason)
+            with contextlib.suppress(RunvisorError):
+                places[index] = self._link(decision, context)
+        return places
+
+    @staticmethod
+    def sized(placed: Placed, task: Task, input_bytes: int) -> Placed:
+        """Return a place with the size of the inputs, which `place_many` does not look at, among its features."""
+        _, features = _studied(task, input_bytes)
+        return replace(placed, context=replace(placed.context, features=features))
+
+    def _link(self, decision: Decision, context: Context) -> Placed | None:
+        """Find the pool of a chosen arm; None if it turns out not to run here, and is struck out from now on."""
+        runtime, _, variant = decision.arm.partition("/")
+        try:
+            link = self._pools.to(runtime)
+        except SpawnFailed as error:
+            self.strike_out(runtime, str(error))
+            return None
+        return Placed(decision, runtime, variant, link, context, decision.expected_s)
 
     def _decide(self, field: Field, context: Context, language_reason: str) -> Decision:
-        draws: Sequence[float] = ()
-        if len(field.eligible) > 1 and not context.critical:
-            draws = [self._random.gauss(0.0, 1.0) for _ in field.eligible]
+        draws = self._draws(field, context)
         return choose_from(field, context, self._snapshot.policy, time.time(), draws, language_reason=language_reason)
 
+    def _draws(self, field: Field, context: Context) -> Sequence[float]:
+        """Return what exploration takes, which one arm or a deadline leave no room for."""
+        if len(field.eligible) < 2 or context.critical:
+            return ()
+        return [self._random.gauss(0.0, 1.0) for _ in field.eligible]
+
     def _context(self, task: Task, grant: Grant, field: Field, input_bytes: int) -> Context:
-        study = _known_study if len(task.code) <= _KEPT_CODE else _study
-        family, features = study(task.language, task.code, input_bytes.bit_length())
+        family, features = _studied(task, input_bytes)
         return Context(
             family,
             grant.permissions.timeout_s,
@@ -253,6 +293,11 @@ class Placement:
             found=found,
         )
         return grant, field
+
+
+def _studied(task: Task, input_bytes: int) -> tuple[str, tuple[float, ...]]:
+    study = _known_study if len(task.code) <= _KEPT_CODE else _study
+    return study(task.language, task.code, input_bytes.bit_length())
 
 
 def _study(language: str, code: str | bytes, input_bits: int) -> tuple[str, tuple[float, ...]]:

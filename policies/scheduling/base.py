@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 from runvisor.policies.errors import (
     GuestException,
@@ -236,6 +236,23 @@ class Selector(Protocol):
 
         Raises:
             ValueError: No arms, or fewer draws than arms.
+        """
+        ...
+
+
+@runtime_checkable
+class BatchSelector(Protocol):
+    """A policy that chooses for many tasks at once, each with those before it in view."""
+
+    def select_many(
+        self, tasks: Sequence[tuple[Context, Sequence[Arm]]], now: float, draws: Sequence[Sequence[float]]
+    ) -> list[Choice]:
+        """Choose an arm for each.
+
+        Args:
+            tasks: Context and eligible arms of each, in the order in which they are sent.
+            now: Unix time in seconds.
+            draws: For each task what `Selector.select` takes.
         """
         ...
 

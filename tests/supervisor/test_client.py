@@ -7,7 +7,9 @@ import json
 import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -463,3 +465,39 @@ def test_a_task_runs_on_no_other_arms_than_those_named(supervisor: Supervisor, a
     for _ in range(3):
         result = supervisor._handle.run(task, arms=(arm,))
         assert (result.value, f"{result.runtime}/{result.variant}") == (45, arm.name)
+
+
+def arms_of(language: str) -> list[Arm]:
+    return [arm for arm in ARMS if language in arm.languages]
+
+
+@pytest.fixture
+def two_arms(supervisor: Supervisor) -> Supervisor:
+    """A supervisor whose arms for JavaScript have both been tried, and their pools met."""
+    if find_image("quickjs") is None:
+        pytest.skip(remedy("quickjs"))
+    for arm in arms_of("javascript"):
+        for _ in range(3):
+            assert supervisor._handle.run(Task("6 * 7", "javascript"), arms=[arm]).value == 42
+    return supervisor
+
+
+def test_a_burst_of_one_handle_spreads_over_the_pools_that_may_run_it(two_arms: Supervisor) -> None:
+    begin = threading.Barrier(64, timeout=60)
+
+    def run(_: int) -> Result:
+        begin.wait()
+        return two_arms.run("6 * 7", "javascript")
+
+    with ThreadPoolExecutor(64) as threads:
+        results = list(threads.map(run, range(64)))
+    assert {result.value for result in results} == {42}
+    chosen = Counter(result.decision.arm for result in results if result.decision)
+    assert min(chosen[arm.name] for arm in arms_of("javascript")) >= 4, chosen
+
+
+def test_a_map_spreads_over_the_pools_from_its_first_inputs_on_and_keeps_their_order(two_arms: Supervisor) -> None:
+    results = list(two_arms.map("inputs * 2", range(64), "javascript", max_parallel=32))
+    assert [result.value for result in results] == [2 * n for n in range(64)]
+    first = Counter(result.decision.arm for result in results[:32] if result.decision)
+    assert len(first) == 2, first

@@ -104,6 +104,20 @@ def test_a_burst_spreads_over_two_arms_that_are_about_as_fast() -> None:
     assert min(chosen["wasm/record"], chosen["ebpf/record"]) >= 16
 
 
+def test_tasks_that_begin_at_once_are_spread_in_one_decision() -> None:
+    links = Links(places=4)
+    many = placement(links, attached({"wasm/record": 0.010, "ebpf/record": 0.011})).place_many([RECORDS] * 64, "refuse")
+    chosen = Counter(placed.decision.arm for placed in many if placed is not None)
+    assert chosen.total() == 64
+    assert min(chosen["wasm/record"], chosen["ebpf/record"]) >= 16
+
+
+def test_of_many_the_one_that_may_not_run_is_left_to_say_why_by_itself() -> None:
+    too_long = make_task(RECORDS.code, "c-record", permissions={"timeout_s": 1e6}, trust="verified")[0]
+    many = placement(Links(), attached()).place_many([RECORDS, too_long, RECORDS], "refuse")
+    assert [placed is not None for placed in many] == [True, False, True]
+
+
 def test_a_critical_task_is_never_used_to_learn() -> None:
     place = placement(Links(), attached({"wasm/record": 0.010, "ebpf/record": 0.012})).place
     task = make_task(RECORDS.code, "c-record", trust="verified", critical=True)[0]
