@@ -63,7 +63,7 @@ class BeliefFile:
         Raises:
             OSError: There is no room, or the folder is not ours; the last one is still there.
         """
-        body = msgpack.packb(document)
+        body: bytes = msgpack.packb(document) or b""
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         unfinished = self.path.with_name(f"{self.path.name}.{secrets.token_hex(8)}")
         fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
