@@ -17,8 +17,9 @@ from runvisor.policies.scheduling.baselines.preference import PreferenceSchedule
 from runvisor.policies.scheduling.baselines.round_robin import RoundRobinScheduler
 from runvisor.policies.scheduling.baselines.static_rules import StaticRulesScheduler
 from runvisor.policies.scheduling.baselines.ucb1 import Ucb1Scheduler
-from runvisor.policies.scheduling.mean_variance import MeanVarianceScheduler
+from runvisor.policies.scheduling.hierarchical import HierarchicalScheduler
 from runvisor.policies.scheduling.objective import Objective
+from runvisor.policies.scheduling.tuning import Tuning
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Contender:
 
 
 ORACLE: Final = Contender("oracle", None, "oracle")
-OURS: Final = Contender("mean-variance", MeanVarianceScheduler, "ours")
+OURS: Final = Contender("hmv", HierarchicalScheduler, "ours")
 STATIC: Final = Contender("static-rules", StaticRulesScheduler)
 BASELINES: Final = (
     Contender("random", RandomScheduler),
@@ -49,7 +50,12 @@ BASELINES: Final = (
     Contender("mv-thompson", MeanVarianceThompsonScheduler),
     Contender("linear-thompson", LinearThompsonScheduler),
 )
-ABLATIONS: Final = (Contender("mean-variance, rho 0", MeanVarianceScheduler, "ablation", Objective("mean")),)
+SHORT: Final = Tuning(drift_per_s=0.05, drift_reversion_s=20.0, failure_fade_s=4.0)
+"""Time constants for runs of one to three minutes, from the study that came before; those that ship are for hours."""
+ABLATIONS: Final = (
+    Contender("hmv, short", lambda: HierarchicalScheduler(SHORT), "ablation"),
+    Contender("hmv, mean only", HierarchicalScheduler, "ablation", Objective("mean")),
+)
 CONTENDERS: Final = (ORACLE, OURS, *ABLATIONS, *BASELINES)
 HERDING: Final = (
     OURS.name,

@@ -50,9 +50,9 @@ def draw_herding(
     """Draw total cost and p99 by number of handles."""
     figure = Figure(figsize=(9, 4), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (name, title) in zip(
-        figure.subplots(1, 2), (("total_cost_ms", "total cost per request, ms"), ("p99_ms", "p99, ms")), strict=True
-    ):
+    titles = {"total_cost_ms": "total cost per request, ms", "p99_ms": "p99, ms"}
+    panels = figure.subplots(1, len(titles))
+    for axes, (name, title) in zip(panels, titles.items(), strict=True):
         for each in contenders:
             found = [comparison.interval((regime, number, each), name) for number in handles]
             means, halves = [value.mean for value in found], [value.half for value in found]
@@ -62,5 +62,5 @@ def draw_herding(
         axes.set_title(title, fontsize=10)
         axes.grid(axis="y", alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=8, frameon=False)
+    panels[-1].legend(fontsize=8, frameon=False)
     figure.savefig(path, format="png")

@@ -305,6 +305,7 @@ def test_gamma_draws_have_the_moments_of_the_distribution() -> None:
     assert statistics.stdev(drawn) == pytest.approx(math.sqrt(3.0) / 2.0, rel=0.03)
 
 
-def test_the_scheduling_interface_is_met() -> None:
+def test_each_has_a_name_of_its_own_and_says_what_it_minimises() -> None:
     policies: list[Selector] = [make() for make in EVERY]
-    assert len({policy.name for policy in policies if hasattr(policy, "name")}) == len(EVERY)
+    assert len({getattr(policy, "name", "") for policy in policies}) == len(EVERY)
+    assert all(policy.objective for policy in policies)
