@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +13,8 @@ from runvisor.actors.cancellation import Cancellations, execution_id
 from runvisor.actors.channel.frames import Message
 from runvisor.actors.runtime import ObservingRuntime, Runtime
 from runvisor.actors.streaming import Progress
-from runvisor.policies.errors import ConfigError
+from runvisor.policies.errors import ConfigError, GuestSyntaxError
+from runvisor.policies.event_hooks import read_hook
 from runvisor.policies.observations import ObservationRequest
 
 
@@ -59,7 +61,14 @@ class ObservationRequests:
             progress.answers.cancel_when_gone(cancellation),
         ):
             table = runtime.observe(asked, progress.watch(cancellation), principal, admitted.birth)
-        ending = {"ended": table.ended, "observed_s": table.duration_s, "rows": len(table), "lost": table.lost}
+        ending: dict[str, Any] = {
+            "ended": table.ended,
+            "observed_s": table.duration_s,
+            "rows": len(table),
+            "lost": table.lost,
+        }
+        if asked.program is not None:
+            ending["event"] = table.what  # with the path of a library that was asked for by its name
         self._audit.append("execution", "observe", principal, {**subject, **ending})
         return {"op": "observed", "table": table.to_wire()}
 
@@ -70,4 +79,6 @@ def _subject(asked: ObservationRequest, target: str) -> Mapping[str, Any]:
     if asked.program is not None:
         del subject["program"]
         subject["program_sha256"] = hashlib.sha256(asked.program.encode(errors="replace")).hexdigest()
+        with contextlib.suppress(GuestSyntaxError):  # it is refused later
+            subject["event"] = read_hook(asked.program).title
     return subject

@@ -1,8 +1,9 @@
 """What it costs the rest of the machine, and the target, to be observed.
 
 A child makes system calls that do nearly nothing (through ctypes)
-while nobody looks on, while another process is observed, and while it is itself. Its
-CPU time is what is counted.
+while nobody looks on, while another process is observed, and while it is itself: by what
+is built in, and by programs that count at a tracepoint and at the function that it calls.
+Its CPU time is what is counted.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ from contextlib import contextmanager
 from runvisor.actors.cancellation import Cancellation
 from runvisor.actors.ebpf.runtime import EbpfRuntime
 from runvisor.actors.runtime import PoolSize, Watch
-from runvisor.policies.observations import BUILT_INS, ObservationRequest
+from runvisor.policies.observations import BUILT_INS, PROGRAM, ObservationRequest
 
 ROUNDS = 30
+COUNT = "struct value { u64 times; };\nvoid on_event(struct event *e, struct value *v) { v->times++; }\n"
+PLACES = ("raw_tracepoint: sys_enter", "tracepoint: raw_syscalls:sys_enter", "uprobe: libc:getppid")
+PLACES += ("uretprobe: libc:getppid",)
 CHILD = """
 import ctypes, sys, time
 libc = ctypes.CDLL(None)
@@ -34,10 +38,11 @@ for line in sys.stdin:
 
 
 @contextmanager
-def observed(runtime: EbpfRuntime, what: str, pid: int) -> Iterator[None]:
+def observed(runtime: EbpfRuntime, what: str, pid: int, *, follow: bool = True) -> Iterator[None]:
     """Keep a process observed while the block runs."""
     begun, cancellation = threading.Event(), Cancellation()
-    request = ObservationRequest(what, pid, 600.0)
+    program = None if what in BUILT_INS else f"// {what}\n{COUNT}"
+    request = ObservationRequest(what if program is None else PROGRAM, pid, 600.0, follow, program)
     thread = threading.Thread(target=runtime.observe, args=(request, Watch(begun.set, cancellation=cancellation)))
     thread.start()
     begun.wait()
@@ -66,11 +71,13 @@ def main() -> None:
     try:
         for _ in range(ROUNDS):
             measure("nobody looks on")
-            for what in BUILT_INS:
+            for what in (*BUILT_INS, *PLACES):
                 with observed(runtime, what, other.pid):
                     measure(f"{what} of another process")
                 with observed(runtime, what, child.pid):
                     measure(f"{what} of this process")
+            with observed(runtime, PLACES[2], other.pid, follow=False):
+                measure(f"{PLACES[2]} of another process alone")
     finally:
         child.kill()
         other.kill()

@@ -23,8 +23,12 @@ It finds in ``struct event``:
 
 - ``pid``, ``tid``, ``comm[16]``: the process, the thread and its name;
 - ``time_ns`` (the monotonic clock) and ``cpu``;
-- ``args[6]``: the tracepoint's arguments, as the kernel's TP_PROTO lists them;
-- ``call_args[6]``: at ``sys_enter`` the arguments of the system call, elsewhere zero.
+- at a raw tracepoint ``args[6]``, its arguments as the kernel's TP_PROTO lists them, and
+  ``call_args[6]``: at ``sys_enter`` the arguments of the system call, elsewhere zero;
+- at a tracepoint its fields by name (see `runvisor.policies.tracepoint_format`);
+- at a function ``arg[6]``, its first integers and pointers, or when it returns ``ret``.
+
+`runvisor.policies.event_hooks` says what the first line can be.
 
 ``read_user(to, size, from)`` and ``read_user_text(to, size, from)`` copy from the observed process's
 memory into the key, the value or a local variable; they return less than zero if it is not there.
@@ -40,13 +44,13 @@ Nothing else of the kernel can be called.
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from runvisor.policies.ctokens import tokenize
 from runvisor.policies.errors import GuestSyntaxError
+from runvisor.policies.event_hooks import EventHook, read_hook
 from runvisor.policies.observations import Cell, Column
 from runvisor.policies.record_text import Dialect, read
 from runvisor.policies.records import LAYOUT_FILE, PROGRAM_FILE
@@ -57,13 +61,9 @@ KEY_ENTRY: Final = "key_of"
 MAX_KEY_BYTES: Final = 96
 MAX_VALUES: Final = 8
 MAX_ROWS: Final = 4096
-KINDS: Final = ("raw_tracepoint",)
-"""Where a program can run."""
 _DIALECT: Final = Dialect(
     "event", ("key", "value"), {ENTRY: "struct event *e, struct value *v"}, returns="void", memory="value"
 )
-_HOOK: Final = re.compile(r"\s*(?://|/\*)\s*(\w+)\s*:\s*(\S+)\s*(?:\*/)?[ \t\r]*(?:\n|$)")
-_NAME: Final = re.compile(r"[A-Za-z_]\w{0,127}", re.ASCII)
 _LEAST, _MOST = -(2**63), 2**63 - 1
 
 
@@ -72,10 +72,8 @@ class EventProgram:
     """A program, where it runs, and the layout of its table."""
 
     source: str
-    kind: str
-    """One of `KINDS`."""
-    event: str
-    """The name of the event."""
+    hook: EventHook
+    """Where it runs."""
     key: Struct | None
     """None: the table has one row."""
     value: Struct
@@ -83,7 +81,12 @@ class EventProgram:
     @property
     def title(self) -> str:
         """What its table is called."""
-        return f"{self.kind} {self.event}"
+        return self.hook.title
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Every name in its text."""
+        return frozenset(token.text for token in tokenize(self.source) if token.kind == "name")
 
     @property
     def declarations(self) -> str:
@@ -138,7 +141,7 @@ def parse_program(source: str) -> EventProgram:
         ('raw_tracepoint sched_switch', [('times', 'count'), ('max_wait_s', 'seconds')])
     """
     structs, _ = read(source, _DIALECT)
-    kind, event = _hook(source)
+    hook = read_hook(source)
     key, value = structs.get("key"), structs.get("value")
     if value is None:
         raise GuestSyntaxError(
@@ -153,23 +156,11 @@ def parse_program(source: str) -> EventProgram:
             remedy = f"define int {KEY_ENTRY}(struct event *e, struct key *k)"
         raise GuestSyntaxError(what, "1:1", remedy)
     _check_layout(key, value)
-    program = EventProgram(source, kind, event, key, value)
+    program = EventProgram(source, hook, key, value)
     names = [column.name for column in program.columns]
     if twice := {name for name in names if names.count(name) > 1}:
         raise GuestSyntaxError(f"two columns would be called {min(twice)}", "struct value", "give it another name")
     return program
-
-
-def _hook(source: str) -> tuple[str, str]:
-    """Return where the program runs, as its first comment says."""
-    found = _HOOK.match(source)
-    if found is None or found[1] not in KINDS:
-        raise GuestSyntaxError(
-            "the program does not say where it runs", "1:1", "begin it with a line // raw_tracepoint: sched_switch"
-        )
-    if not _NAME.fullmatch(found[2]):
-        raise GuestSyntaxError(f"{found[2][:80]!r} is no name of a tracepoint", "1:1")
-    return found[1], found[2]
 
 
 def _check_layout(key: Struct | None, value: Struct) -> None:

@@ -195,18 +195,27 @@ class ObservingClient:
         return Observation(self._handle, observation_of(what, pid, duration_s, follow=follow, program=program), ticket)
 
     def observe_run(
-        self, what: str, code: str, language: str, *, inputs: Value = None, **options: Any
+        self,
+        what: str | None,
+        code: str,
+        language: str,
+        *,
+        inputs: Value = None,
+        program: str | None = None,
+        **options: Any,
     ) -> tuple[Result, ObservedTable]:
         """Run one piece of code and observe its sandbox from its first step to its last.
 
         It runs as the only cell of a session, for an observer must be there before the
-        code: Python, JavaScript and TypeScript have them. It takes a ceiling of ``verified``.
+        code: Python, JavaScript and TypeScript have them. It takes a ceiling of ``verified``,
+        or ``trusted`` with a program of one's own.
 
         Args:
             what: As for `observe`.
             code: Source text.
             language: Its name.
             inputs: What the code sees as ``inputs``.
+            program: As for `observe`.
             options: As for `Supervisor.session`: ``permissions``, ``trust``, ``label``, ``profile``.
 
         Raises:
@@ -218,7 +227,7 @@ class ObservingClient:
         """
         task, _ = make_task(NO_CODE, language, **options)
         with Session.open(self._handle, task, on_excess="refuse", idle_timeout_s=None) as session:
-            with self.observing(what, session=session) as observation:
+            with self.observing(what, session=session, program=program) as observation:
                 result = session.run(code, inputs)
             return result, observation.result()
 

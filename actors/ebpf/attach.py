@@ -1,19 +1,21 @@
 """Attaching loaded programs to events: raw tracepoints, tracepoints and uprobes.
 
-What each function returns is a descriptor: while it, or a copy, is open, the program
+What is attached is a descriptor: while it, or a copy, is open, the program
 runs at each such event on every core and for every process; when the last is closed,
 by whatever means, it does not. So nothing outlives a process that is killed. Programs
 look themselves whether the process is one that concerns them.
 
-Source: man 2 bpf (BPF_RAW_TRACEPOINT_OPEN), man 2 perf_event_open (dynamic PMUs,
-PERF_EVENT_IOC_SET_BPF), Documentation/trace/events.rst, Documentation/trace/uprobetracer.rst.
+A tracepoint or uprobe is opened as an event first, which takes tracefs or the file; whoever
+gets a copy of that descriptor can attach a program without either.
+
+Source: man 2 bpf (BPF_RAW_TRACEPOINT_OPEN, BPF_LINK_CREATE), man 2 perf_event_open (dynamic
+PMUs), Documentation/trace/events.rst, Documentation/trace/uprobetracer.rst.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import os
 import struct
 from pathlib import Path
@@ -23,6 +25,9 @@ from runvisor.actors.ebpf import bpf
 from runvisor.actors.jail import kernel
 
 _RAW_TRACEPOINT_OPEN: Final = 17
+_LINK_CREATE: Final = 28
+_PERF_EVENT: Final = 41
+"""Of ``enum bpf_attach_type``."""
 _PERF_EVENT_OPEN: Final = {"x86_64": 298, "aarch64": 241}.get(kernel.MACHINE, -1)
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432  # the same on every architecture
 _FSCONFIG_CMD_CREATE: Final = 6
@@ -30,7 +35,6 @@ _CLOEXEC: Final = 1
 _PERF_CLOEXEC: Final = 8
 _PERF_TYPE_TRACEPOINT: Final = 2
 _ATTRIBUTE_BYTES: Final = 112
-_SET_BPF, _ENABLE = 0x40042408, 0x2400
 _TRACING: Final = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 _UPROBE_TYPE: Final = Path("/sys/bus/event_source/devices/uprobe/type")
 
@@ -100,42 +104,57 @@ def tracepoint_names(tracefs_fd: int) -> list[str]:
     return _read(tracefs_fd, "available_events").split()
 
 
-def attach_tracepoint(program_fd: int, number: int) -> int:
-    """Run a program of type ``TRACEPOINT`` at each event; return the descriptor that keeps it so.
+def open_tracepoint(number: int) -> int:
+    """Return the descriptor of a tracepoint's events, for a program of type ``TRACEPOINT``.
 
-    Needs CAP_PERFMON. The context holds the event's fields where its format says.
+    Needs CAP_PERFMON. The context of its program holds the event's fields where its format says.
 
     Args:
-        program_fd: The program; it stays the caller's.
         number: What `tracepoint_id` says.
 
     Raises:
         OSError: The kernel refuses it.
     """
     # One event on one core is enough: a tracepoint calls its programs wherever it is hit.
-    return _attach(program_fd, _attribute(_PERF_TYPE_TRACEPOINT, number), -1, "tracepoint")
+    return _open(_attribute(_PERF_TYPE_TRACEPOINT, number), -1, "tracepoint")
 
 
-def attach_uprobe(program_fd: int, path: str, offset: int, *, at_return: bool = False, pid: int = -1) -> int:
-    """Run a program of type ``KPROBE`` at an instruction of a file; return the descriptor that keeps it so.
+def open_uprobe(file_fd: int, offset: int, *, at_return: bool = False, pid: int = -1) -> int:
+    """Return the descriptor of hits of an instruction of a file, for a program of type ``KPROBE``.
 
-    Needs CAP_PERFMON. The context holds the registers (``struct pt_regs``). Each hit
+    Needs CAP_PERFMON. The context of its program holds the registers (``struct pt_regs``). Each hit
     costs the process that it hits about a microsecond.
 
     Args:
-        program_fd: The program; it stays the caller's.
-        path: A program or library, as this process sees it; a mount elsewhere of the same file is hit too.
-        offset: Of the instruction, in the file; not its address.
+        file_fd: A program or library, opened; by whatever path a process mapped the same file, it is hit.
+        offset: Of the instruction, in the file; not its address. In the midst of an instruction it breaks
+            every process that comes there.
         at_return: Of a function: when it returns, not when it is entered.
         pid: Only in this process; in all by default.
 
     Raises:
-        OSError: The kernel refuses it, or there is no such file, instruction or process.
+        OSError: The kernel refuses it, or there is no such instruction or process.
     """
-    name = ctypes.create_string_buffer(os.fsencode(path))
+    name = ctypes.create_string_buffer(f"/proc/self/fd/{file_fd}".encode())
     kind = int(_UPROBE_TYPE.read_text())
     event = _attribute(kind, int(at_return), ctypes.addressof(name), offset)
-    return _attach(program_fd, event, pid, f"uprobe {path}+{offset:#x}")
+    return _open(event, pid, f"uprobe at {offset:#x}")
+
+
+def attach_event(program_fd: int, event_fd: int) -> int:
+    """Run a program at each event; return the descriptor that keeps it so, also when the event's is closed.
+
+    Needs CAP_BPF.
+
+    Args:
+        program_fd: The program, of the event's type; it stays the caller's.
+        event_fd: From `open_tracepoint` or `open_uprobe`; it stays the caller's.
+
+    Raises:
+        OSError: The kernel refuses it: a program that reads beyond a tracepoint's fields, for one.
+    """
+    packed = bpf.attribute(struct.pack("<IIII", program_fd, event_fd, _PERF_EVENT, 0))
+    return bpf.call(_LINK_CREATE, packed, "attach to event")
 
 
 def _attribute(kind: int, config: int, config1: int = 0, config2: int = 0) -> bytes:
@@ -144,16 +163,9 @@ def _attribute(kind: int, config: int, config1: int = 0, config2: int = 0) -> by
     return packed.ljust(_ATTRIBUTE_BYTES, b"\0")
 
 
-def _attach(program_fd: int, event: bytes, pid: int, what: str) -> int:
+def _open(event: bytes, pid: int, what: str) -> int:
     core = -1 if pid >= 0 else 0
-    fd = kernel.syscall(_PERF_EVENT_OPEN, event, pid, core, -1, _PERF_CLOEXEC, what=f"perf_event_open {what}")
-    try:
-        fcntl.ioctl(fd, _SET_BPF, program_fd)
-        fcntl.ioctl(fd, _ENABLE, 0)
-    except OSError as error:
-        os.close(fd)
-        raise OSError(error.errno, f"attach {what}: {error.strerror}") from None
-    return fd
+    return kernel.syscall(_PERF_EVENT_OPEN, event, pid, core, -1, _PERF_CLOEXEC, what=f"perf_event_open {what}")
 
 
 def _read(folder_fd: int, path: str) -> str:

@@ -53,15 +53,13 @@ def observe(
     source = read_text(program, "--program") if program is not None else None
     asked = observation_of(what, pid or os.getpid(), read_duration(duration), follow=not only, program=source)
     code = read_code(run) if run is not None else None
-    if code is not None and source is not None:
-        raise ConfigError("a program of your own observes a process", "--run", "give --pid")
     result: Result | None = None
     with reserved_stdout(wanted=as_json), Supervisor.start(address) as supervisor:
         if code is None:
             table = _observe(supervisor, asked, shows_progress=not as_json and notes.is_terminal)
         else:
             permissions = Permissions(timeout_s=asked.duration_s)
-            result, table = supervisor.observe_run(asked.what, *code, permissions=permissions, label=str(run))
+            result, table = supervisor.observe_run(what, *code, program=source, permissions=permissions, label=str(run))
         if png is not None:
             _write(png, table)
         if as_json:

@@ -60,7 +60,8 @@ class Watcher:
             if not watch.cancellation.cancelled:
                 stopped.wait(request.duration_s)
         self.ended.set()
-        return ObservedTable(request.what, (Column("path", "text"),), (("/etc",),), request.pid, 0.5, "stopped")
+        what = request.what if request.program is None else "uprobe /lib/libc.so.6:malloc"
+        return ObservedTable(what, (Column("path", "text"),), (("/etc",),), request.pid, 0.5, "stopped")
 
     def load(self) -> Load:
         return Load()
@@ -166,6 +167,14 @@ def test_a_program_is_written_down_by_its_digest(service: PoolService, audit: Au
     for record in records(audit):
         assert record["details"]["program_sha256"] == hashlib.sha256(b"its text").hexdigest()
         assert "its text" not in json.dumps(record)
+
+
+def test_a_program_is_written_down_with_its_place(service: PoolService, audit: AuditLog) -> None:
+    asked = ObservationRequest("program", os.getpid(), 30.0, program="// uprobe: libc:malloc\nits text")
+    ask(service, observation=asked.to_wire())
+    intended, done = records(audit)
+    assert intended["details"]["event"] == "uprobe libc:malloc"
+    assert done["details"]["event"] == "uprobe /lib/libc.so.6:malloc", "what the runtime says that it was"
 
 
 @pytest.mark.parametrize("trust", [Trust.UNTRUSTED, Trust.VERIFIED])

@@ -15,11 +15,10 @@ from typing import Final
 from runvisor.actors.ebpf.agreement import FUNCTION
 from runvisor.actors.ebpf.compiler import BODY_PATH
 from runvisor.actors.ebpf.observe.agreement import CONTROL_MAP, TABLE_MAP, TARGETS_MAP
-from runvisor.actors.jail.kernel import MACHINE
+from runvisor.actors.ebpf.observe.event_context import EventContext
 from runvisor.policies.bytecode import scan
 from runvisor.policies.event_programs import ENTRY, KEY_ENTRY, EventProgram
 
-MAX_ARGUMENTS: Final = 6
 MAX_INSTRUCTIONS: Final = 4096
 """Of one event program: what it costs at each event of the observed process."""
 _LOOKUP, _UPDATE, _NOW, _CORE, _IDS, _COMM = 1, 2, 5, 8, 14, 16
@@ -29,9 +28,6 @@ _HELPERS: Final = (_LOOKUP, _UPDATE, _NOW, _CORE, _IDS, _COMM)
 """What the harness calls beside one lookup for each map."""
 _OFFERED: Final = (_READ_USER, _READ_USER_TEXT)
 """What the author may call."""
-_SYSTEM_CALL: Final = "sys_enter"
-_CALL_REGISTERS: Final = {"x86_64": (56, (7, 6, 5, 0, 2, 1)), "aarch64": (0, (0, 1, 2, 3, 4, 5))}.get(MACHINE, (0, ()))
-"""Where in ``struct pt_regs`` the words with a system call's arguments begin, and which each is; see syscall(2)."""
 
 _INLINE_ALL: Final = """\
 #pragma clang attribute push(__attribute__((internal_linkage)), apply_to = function)
@@ -52,16 +48,18 @@ static long (*rv_read_kernel)(void *, u32, u64) = (void *){_READ_KERNEL};
 static long (*read_user)(void *, u32, u64) = (void *){_READ_USER};
 static long (*read_user_text)(void *, u32, u64) = (void *){_READ_USER_TEXT};
 struct rv_control {{ u64 until, follows_children, lost; }};
+"""
+_EVENT: Final = """\
 struct event {{
     u32 pid, tid;
     u64 time_ns;
     char comm[16];
-    u64 args[{MAX_ARGUMENTS}], call_args[6];
     u32 cpu;
+    {members}
 }};
 """
 _PROGRAM: Final = """\
-int {function}({context_type} *context)
+int {function}(u64 *context)
 {{
     u64 ids = rv_ids();
     u32 thread = ids, zero = 0;
@@ -76,7 +74,7 @@ int {function}({context_type} *context)
     struct event event = {{ .pid = ids >> 32, .tid = ids, .time_ns = now }};
     event.cpu = rv_core();
     rv_comm(event.comm, sizeof event.comm);
-{arguments}
+{filling}
     u8 key[{key_bytes}] __attribute__((aligned(8)));
     __builtin_memset(key, 0, sizeof key);
     asm volatile("" : : "r"(key) : "memory");
@@ -106,44 +104,33 @@ def key_bytes(program: EventProgram) -> int:
     return program.key.size if program.key else 4
 
 
-def check_of(program: EventProgram) -> Callable[[bytes], int]:
+def check_of(context: EventContext) -> Callable[[bytes], int]:
     """Return the scan of a program's instructions; it returns their cost, or raises as `scan` does."""
-    own = (*_HELPERS, *((_READ_KERNEL,) if program.event == _SYSTEM_CALL else ()))
+    own = (*_HELPERS, *(_READ_KERNEL,) * context.kernel_reads)
     return functools.partial(
         scan, loop=None, max_instructions=MAX_INSTRUCTIONS, maps=_MAPS, helpers=own, offered=_OFFERED
     )
 
 
-def main_text(program: EventProgram, arguments: int) -> str:
+def main_text(program: EventProgram, context: EventContext) -> str:
     """Return the compiler's main file; it includes the body, which holds the author's text.
 
     Args:
         program: The author's.
-        arguments: How many the tracepoint has: the kernel lets no more be read.
+        context: What it finds where it runs.
     """
     harness = _PROGRAM.format(
         function=FUNCTION,
-        context_type="struct bpf_raw_tracepoint_args",
         targets=TARGETS_MAP,
         control=CONTROL_MAP,
         table=TABLE_MAP,
-        arguments=_arguments(program, arguments),
+        filling="\n".join(f"    {line}" for line in context.filling),
         key_bytes=key_bytes(program),
         value_bytes=program.value.size,
         skip=f"if (!{KEY_ENTRY}(&event, (void *)key)) return 0;" if program.key else "",
         entry=ENTRY,
     )
     return (
-        f"{_INLINE_ALL}{program.declarations}{_END_INLINE_ALL}{_PROLOGUE}{harness}"
+        f"{_INLINE_ALL}{program.declarations}{_END_INLINE_ALL}{_PROLOGUE}{_EVENT.format(members=context.members)}{harness}"
         f'{_INLINE_ALL}#include "{BODY_PATH}"\n{_END_INLINE_ALL}'
     )
-
-
-def _arguments(program: EventProgram, count: int) -> str:
-    lines = [f"event.args[{number}] = context->args[{number}];" for number in range(min(count, MAX_ARGUMENTS))]
-    start, words = _CALL_REGISTERS
-    if program.event == _SYSTEM_CALL:
-        lines.append(f"u64 words[{max(words, default=0) + 1}] = {{}};")
-        lines.append(f"rv_read_kernel(words, sizeof words, event.args[0] + {start});")
-        lines += [f"event.call_args[{number}] = words[{word}];" for number, word in enumerate(words)]
-    return "\n".join(f"    {line}" for line in lines)

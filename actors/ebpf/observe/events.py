@@ -1,27 +1,29 @@
-"""Observing by authors' event programs: what is compiled, and where it can be attached."""
+"""Observing by authors' event programs: what is compiled, and where it is attached."""
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import re
 import struct
-import threading
 from typing import Final
 
 from runvisor.actors.cancellation import Cancellation
-from runvisor.actors.ebpf import btf
 from runvisor.actors.ebpf.agreement import FUNCTION
 from runvisor.actors.ebpf.compiler import Compiler
 from runvisor.actors.ebpf.diagnostics import verifier_error
 from runvisor.actors.ebpf.observe import event_harness
-from runvisor.actors.ebpf.observe.harness import Hook
+from runvisor.actors.ebpf.observe.event_places import EventPlace, EventPlaces
 from runvisor.actors.ebpf.observe.program import ObservationProgram
-from runvisor.policies.errors import ConfigError, GuestSyntaxError, SpawnFailed
+from runvisor.policies.errors import GuestSyntaxError
 from runvisor.policies.event_programs import MAX_ROWS, EventProgram, parse_program
+from runvisor.policies.observations import ObservationRequest
 
 _COMPILE_S: Final = 30.0
 _LINES_S: Final = 5.0
 _NEAR: Final = 3
 _PENDING_BYTES: Final = 8
+_NO_MEMBER: Final = re.compile(r"no member named '(\w+)' in 'struct event'")
 
 
 class CompiledEvents:
@@ -29,20 +31,21 @@ class CompiledEvents:
 
     Args:
         program: As it was read.
+        place: Where it runs.
         main: The text around it.
         code: Its instructions, scanned.
     """
 
-    def __init__(self, program: EventProgram, main: str, code: bytes) -> None:
+    def __init__(self, program: EventProgram, place: EventPlace, main: str, code: bytes) -> None:
         self._program = program
         self._main = main
+        self.place = place
         self.codes = {FUNCTION: code}
         """Instructions by function."""
-        self.title = program.title
         self.observation = ObservationProgram(
-            program.title,
+            place.title,
             program.body,
-            (Hook(FUNCTION, program.event),),
+            (place.hook,),
             event_harness.key_bytes(program),
             struct.Struct(f"{program.value.size}s"),
             pending_bytes=_PENDING_BYTES,
@@ -66,50 +69,44 @@ class EventPrograms:
 
     def __init__(self, compiler: Compiler) -> None:
         self._compiler = compiler
-        self._lock = threading.Lock()
-        self._tracepoints: dict[str, int] = {}
+        self._places = EventPlaces()
 
-    def compile(self, source: str, cancellation: Cancellation) -> CompiledEvents:
+    def compile(
+        self, source: str, request: ObservationRequest, cancellation: Cancellation, stack: contextlib.ExitStack
+    ) -> CompiledEvents:
         """Read, compile and scan a program.
 
         Args:
             source: The author's text.
+            request: Whom it observes.
             cancellation: Ends it at once.
+            stack: Holds what is open for as long as the program may be attached.
 
         Raises:
             Cancelled: It was called off.
             GuestSyntaxError: It does not compile, or loops.
             CapabilityDenied: It calls the kernel.
-            ConfigError: There is no such tracepoint; names those that are called nearly so.
-            SpawnFailed: The kernel's type information cannot be read.
+            ConfigError: There is no such tracepoint, file or function; names those that are called nearly so.
+            SpawnFailed: The kernel does not say where its events are.
         """
         program = parse_program(source)
-        main = event_harness.main_text(program, self._arguments(program.event))
-        check = event_harness.check_of(program)
-        code, _ = self._compiler.checked(main, program.body, check, _COMPILE_S, _nobody_waits, cancellation)
-        return CompiledEvents(program, main, code)
+        place = self._places.find(program, request, stack)
+        main = event_harness.main_text(program, place.context)
+        check = event_harness.check_of(place.context)
+        try:
+            code, _ = self._compiler.checked(main, program.body, check, _COMPILE_S, _nobody_waits, cancellation)
+        except GuestSyntaxError as error:
+            raise _with_members(error, place.members) from None
+        return CompiledEvents(program, place, main, code)
 
-    def _arguments(self, event: str) -> int:
-        """Return how many arguments a raw tracepoint has."""
-        with self._lock:
-            if not self._tracepoints:
-                try:
-                    self._tracepoints = btf.raw_tracepoints(btf.VMLINUX.read_bytes())
-                except (OSError, ValueError) as error:
-                    raise SpawnFailed(
-                        f"the kernel's type information cannot be read: {error}",
-                        str(btf.VMLINUX),
-                        "boot a kernel with CONFIG_DEBUG_INFO_BTF",
-                    ) from None
-            known = self._tracepoints
-        if event not in known:
-            near = difflib.get_close_matches(event, known, _NEAR)
-            raise ConfigError(
-                f"the kernel has no raw tracepoint {event}",
-                "program",
-                f"use {' or '.join(near)}" if near else "see include/trace/events in the kernel's source",
-            )
-        return known[event]
+
+def _with_members(error: GuestSyntaxError, members: tuple[str, ...]) -> GuestSyntaxError:
+    """Return an error that, if it is about a field that an event does not have, names those that it has."""
+    missing = _NO_MEMBER.search(error.what)
+    if missing is None or not members:
+        return error
+    near = difflib.get_close_matches(missing[1], members, _NEAR) or members
+    return type(error)(error.what, error.where, f"the event has {', '.join(near)}", error.details)
 
 
 def _nobody_waits() -> None:

@@ -48,14 +48,14 @@ def prepare(options: dict[str, Any]) -> int:
 
 def serve(channel: FrameSocket, cores: int) -> None:
     """Serve one observation, and let the process end."""
-    request = channel.receive()
+    request, events = channel.receive_with_fds()
     if request is None:
         return
     with contextlib.ExitStack() as stack:
         try:
             maps = _make_maps(request, cores, stack)
             attached = stack.enter_context(contextlib.ExitStack())
-            _attach(request, maps, stack, attached)
+            _attach(request, events, maps, stack, attached)
         except bpf.VerifierRefusal as refusal:
             channel.send({"op": "refused", "log": refusal.log[-_LOG_TAIL:]})
             return
@@ -65,7 +65,7 @@ def serve(channel: FrameSocket, cores: int) -> None:
         channel.send({"op": "attached"})
         ended = _wait(channel, maps, request["follow"])
         if not ended:
-            return
+            os._exit(0)  # a kill is on its way, and does not interrupt the end of a process that is ending already
         attached.close()
         _send_table(channel, maps, ended)
 
@@ -84,17 +84,31 @@ def _make_maps(request: Message, cores: int, stack: contextlib.ExitStack) -> dic
 
 
 def _attach(
-    request: Message, maps: dict[int, Map], stack: contextlib.ExitStack, attached: contextlib.ExitStack
+    request: Message,
+    events: list[int],
+    maps: dict[int, Map],
+    stack: contextlib.ExitStack,
+    attached: contextlib.ExitStack,
 ) -> None:
-    """Load every program before the first is attached, so that a refusal leaves nothing running."""
+    """Load every program before the first is attached, so that a refusal leaves nothing running.
+
+    A program whose event has no name is attached to the next of those that the host opened. Its
+    attachment then holds that event alone, so that its end is over before the host has the table and
+    kills this process: a kill amid a close(2) has the kernel leave breakpoints of uprobes in other
+    processes ("failed to unregister, leaking uprobe").
+    """
     fds = {number: each.fd for number, each in maps.items()}
     loaded: list[tuple[int, str]] = []
     for kind, event, code in request["programs"]:
         program = bpf.load_program(relocate(code, fds), bpf.ProgramType(kind), name=b"rv_observe")
         stack.callback(os.close, program)
         loaded.append((program, event))
+    opened = iter(events)
     for program, event in loaded:
-        attached.callback(os.close, attach.attach_raw_tracepoint(program, event))
+        link = attach.attach_raw_tracepoint(program, event) if event else attach.attach_event(program, next(opened))
+        attached.callback(os.close, link)
+    for event_fd in events:
+        os.close(event_fd)
 
 
 def _wait(channel: FrameSocket, maps: dict[int, Map], follow: bool) -> str:

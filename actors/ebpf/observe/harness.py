@@ -139,7 +139,7 @@ class Hook:
 
     function: str
     event: str
-    """Name of a raw tracepoint."""
+    """Name of a raw tracepoint; empty for an event that the host opens."""
     kind: ProgramType = ProgramType.RAW_TRACEPOINT
 
 

@@ -6,7 +6,7 @@ import struct
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cache
 from typing import Final
@@ -18,7 +18,7 @@ from runvisor.actors.ebpf.maps import possible_cores
 from runvisor.actors.ebpf.observe import harness
 from runvisor.actors.ebpf.observe.events import EventPrograms
 from runvisor.actors.ebpf.observe.files import FILES
-from runvisor.actors.ebpf.observe.process import ObservingProcess
+from runvisor.actors.ebpf.observe.process import ObservingProcess, OpenEvents, no_events
 from runvisor.actors.ebpf.observe.program import ObservationProgram
 from runvisor.actors.ebpf.observe.scheduling import SCHEDULING
 from runvisor.actors.ebpf.observe.syscalls import SYSCALLS
@@ -108,19 +108,7 @@ class Observers:
                 except Cancelled:
                     return _of_nothing(request, program.name, program.columns)
                 return self._run(request, birth, program, codes, cancellation, on_started)
-            try:
-                authored = self._events.compile(request.program, cancellation)
-                codes = {**self._compiled(_TRACKING_ONLY, cancellation), **authored.codes}
-            except Cancelled:
-                asked = parse_program(request.program)
-                return _of_nothing(request, asked.title, asked.columns)
-            try:
-                table = self._run(request, birth, authored.observation, codes, cancellation, on_started)
-            except SpawnFailed as error:
-                if error.details.get("verifier"):
-                    raise authored.refusal(self._compiler, str(error.details.get("log"))) from None
-                raise
-            return replace(table, what=authored.title)
+            return self._observe_events(request, request.program, birth, cancellation, on_started)
 
     @property
     def busy(self) -> int:
@@ -135,6 +123,31 @@ class Observers:
         if zygote is not None:
             zygote.close()
 
+    def _observe_events(
+        self,
+        request: ObservationRequest,
+        source: str,
+        birth: str,
+        cancellation: Cancellation,
+        on_started: Callable[[], None],
+    ) -> ObservedTable:
+        """Observe by an author's program."""
+        with ExitStack() as stack:
+            try:
+                authored = self._events.compile(source, request, cancellation, stack)
+                codes = {**self._compiled(_TRACKING_ONLY, cancellation), **authored.codes}
+            except Cancelled:
+                asked = parse_program(source)
+                return _of_nothing(request, asked.title, asked.columns)
+            try:
+                events = authored.place.opened
+                table = self._run(request, birth, authored.observation, codes, cancellation, on_started, events)
+            except SpawnFailed as error:
+                if error.details.get("verifier"):
+                    raise authored.refusal(self._compiler, str(error.details.get("log"))) from None
+                raise
+            return replace(table, what=authored.place.title)
+
     def _run(
         self,
         request: ObservationRequest,
@@ -143,6 +156,7 @@ class Observers:
         codes: Mapping[str, bytes],
         cancellation: Cancellation,
         on_started: Callable[[], None],
+        events: OpenEvents = no_events,
     ) -> ObservedTable:
         """Observe by a program of ours or of an author's, in a process of its own."""
         zygote = self._started()
@@ -150,7 +164,7 @@ class Observers:
         child = zygote.spawn(memory_bytes=_MEMORY_BYTES + table_bytes)
         try:
             observing = ObservingProcess(child, request, birth, program, self._cores)
-            return observing.run(codes, cancellation, on_started)
+            return observing.run(codes, cancellation, on_started, events)
         finally:
             child.close()
 

@@ -6,7 +6,8 @@ import contextlib
 import os
 import select
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Final, TypeVar, cast
 
 from runvisor.actors.cancellation import Cancellation
@@ -27,6 +28,13 @@ _FRAME_BYTES: Final = 4 * MESSAGE_BYTES
 _READ_BYTES: Final = 1 << 16
 _LARGEST: Final = 2**63 - 1
 _T = TypeVar("_T", bound=Cell)
+OpenEvents = Callable[[], AbstractContextManager[Sequence[int]]]
+"""Opens events, for as long as a block runs."""
+
+
+def no_events() -> AbstractContextManager[Sequence[int]]:
+    """Open nothing."""
+    return contextlib.nullcontext(())
 
 
 class ObservingProcess:
@@ -53,7 +61,11 @@ class ObservingProcess:
         self._entries: list[Entry] = []
 
     def run(
-        self, codes: Mapping[str, bytes], cancellation: Cancellation, on_started: Callable[[], None]
+        self,
+        codes: Mapping[str, bytes],
+        cancellation: Cancellation,
+        on_started: Callable[[], None],
+        events: OpenEvents = no_events,
     ) -> ObservedTable:
         """Observe until the time is over, the target has ended, or it is called off.
 
@@ -61,6 +73,8 @@ class ObservingProcess:
             codes: The programs' instructions, by function.
             cancellation: Ends it early, with what was seen until then.
             on_started: Called when the first event will be seen.
+            events: Opens the events of the hooks that have no name, in their order; the process gets copies,
+                and nobody else keeps one.
 
         Raises:
             ConfigError: The target has ended, or is too large.
@@ -70,19 +84,19 @@ class ObservingProcess:
         """
         request, program = self._request, self._program
         start_by = time.monotonic() + _START_S
-        self._send(
-            {
-                "op": "observe",
-                "programs": [
-                    [int(hook.kind), hook.event, codes[hook.function]] for hook in harness.with_tracking(program.hooks)
-                ],
-                "key_bytes": program.key_bytes,
-                "value_bytes": program.value.size,
-                "pending_bytes": program.pending_bytes,
-                "entries": program.entries,
-                "follow": request.follow,
-            }
-        )
+        message = {
+            "op": "observe",
+            "programs": [
+                [int(hook.kind), hook.event, codes[hook.function]] for hook in harness.with_tracking(program.hooks)
+            ],
+            "key_bytes": program.key_bytes,
+            "value_bytes": program.value.size,
+            "pending_bytes": program.pending_bytes,
+            "entries": program.entries,
+            "follow": request.follow,
+        }
+        with events() as opened:
+            self._send(message, opened)
         self._expect("attached", start_by)
         self._follow(start_by)
         began = time.monotonic()
@@ -220,9 +234,9 @@ class ObservingProcess:
         except OSError:
             raise self._gone() from None
 
-    def _send(self, message: Message) -> None:
+    def _send(self, message: Message, fds: Sequence[int] = ()) -> None:
         try:
-            self._child.channel.send(message)
+            self._child.channel.send(message, fds)
         except OSError:
             raise self._gone() from None
 

@@ -20,6 +20,10 @@ from tests.actors.ebpf.observe.known import go, known_process
 
 HOSTILE = "\x1b[2J[red]$\\frac{"
 COLUMNS = (Column("path", "text"), Column("times", "count"))
+COUNT = """// {}
+struct value {{ u64 times; }};
+void on_event(struct event *e, struct value *v) {{ v->times++; }}
+"""
 TABLE = ObservedTable("files", COLUMNS, ((HOSTILE, 3), ("/etc", 1)), 42, 2.0, "target", 9)
 
 
@@ -108,6 +112,12 @@ def test_the_command_runs_code_and_observes_it(
     document = json.loads(capfd.readouterr().out)
     assert {row["syscall"]: row["calls"] for row in document["rows"]}["getppid"] == 19
     assert "ZeroDivisionError" in str(document["result"]["error"])
+    program = tmp_path / "count.c"
+    program.write_text(COUNT.format("tracepoint: syscalls:sys_enter_getppid"))
+    monkeypatch.setattr(sys, "argv", ["runvisor", "observe", "--program", str(program), "--run", str(code), "--json"])
+    with pytest.raises(SystemExit):
+        main.run()
+    assert json.loads(capfd.readouterr().out)["rows"] == [{"times": 19}]
 
 
 @pytest.mark.kernel
@@ -118,22 +128,19 @@ def test_the_command_observes_by_a_program_from_a_file(
 ) -> None:
     del supervisor
     program = tmp_path / "count.c"
-    program.write_text(
-        "// raw_tracepoint: sys_enter\nstruct value { u64 times; };\n"
-        "void on_event(struct event *e, struct value *v) { v->times++; }"
-    )
     with known_process("sys.stdout.write('ready\\n'), sys.stdout.flush()\nwhile True: os.getppid()") as busy:
         go(busy)
         assert busy.stdout is not None
         assert busy.stdout.readline() == "ready\n"
         arguments = ["observe", "--program", str(program), "--pid", str(busy.pid), "--for", "500ms"]
-        for option in ([], ["--json"]):
+        for place, option in (("raw_tracepoint sys_enter", []), ("uprobe libc:getppid", ["--json", "--only"])):
+            program.write_text(COUNT.format(place.replace(" ", ": ", 1)))
             monkeypatch.setattr(sys, "argv", ["runvisor", *arguments, *option])
             with pytest.raises(SystemExit) as ended:
                 main.run()
             assert not ended.value.code
             said = capfd.readouterr().out
-            assert "raw_tracepoint sys_enter" in said
+            assert place.split(":")[-1] in said
     assert json.loads(said)["rows"][0]["times"] > 0
 
 

@@ -25,11 +25,12 @@ LONG_S: Final = 60.0
 
 @contextmanager
 def known_process(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Start Python on a text that has ``os`` and does nothing until it is told to `go`."""
+    """Start Python on a text that has ``os`` and libc, and does nothing until it is told to `go`."""
     text = f"import os, sys, threading\nsys.stdin.readline()\n{code}\n"
     command = [sys.executable, "-I", "-S", "-c", text, *arguments]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
+            assert wait_until(lambda: "libc.so" in Path(f"/proc/{process.pid}/maps").read_text())
             yield process
         finally:
             process.kill()
@@ -49,6 +50,18 @@ def observe_known(runtime: EbpfRuntime, what: str, code: str, *arguments: str, f
         table = runtime.observe(request, Watch(lambda: go(process), cancellation=Cancellation()))
         assert process.wait(LONG_S) == 0
     assert (table.ended, table.lost, table.pid) == ("target", 0, process.pid)
+    return table
+
+
+def observe_events(
+    runtime: EbpfRuntime, program: str, code: str, *, follow: bool = True, status: int = 0
+) -> ObservedTable:
+    """Observe a known process by a program, from before it begins until it has ended."""
+    with known_process(code) as process:
+        request = ObservationRequest("program", process.pid, LONG_S, follow, program)
+        table = runtime.observe(request, Watch(lambda: go(process), cancellation=Cancellation()))
+        assert process.wait(LONG_S) == status
+    assert table.ended == "target"
     return table
 
 

@@ -23,14 +23,15 @@ from runvisor.policies.errors import (
     WorkerCrashed,
 )
 from runvisor.policies.event_programs import MAX_ROWS
-from runvisor.policies.observations import ObservationRequest, ObservedTable
+from runvisor.policies.observations import ObservationRequest
+from tests.actors.ebpf.observe.breakpoints import has_breakpoint
 from tests.actors.ebpf.observe.known import (
     LONG_S,
     attached_by,
     executors,
-    go,
     is_loaded,
     known_process,
+    observe_events,
     row_of,
     wait_until,
 )
@@ -60,18 +61,6 @@ void on_event(struct event *e, struct value *v)
 """
 ENTRY = "void on_event(struct event *e, struct value *v)"
 COUNT = "// raw_tracepoint: sys_enter\nstruct value { u64 times; };\n"
-
-
-def observe_events(
-    runtime: EbpfRuntime, program: str, code: str, *arguments: str, follow: bool = True
-) -> ObservedTable:
-    """Observe a known process by a program, from before it begins until it has ended."""
-    with known_process(code) as process:
-        request = ObservationRequest("program", process.pid, LONG_S, follow, program)
-        table = runtime.observe(request, Watch(lambda: go(process), cancellation=Cancellation()))
-        assert process.wait(LONG_S) == 0
-    assert table.ended == "target"
-    return table
 
 
 def refusal(runtime: EbpfRuntime, program: str) -> RunvisorError:
@@ -243,13 +232,23 @@ def test_every_raw_tracepoint_of_the_kernel_is_known_with_its_arguments() -> Non
     )
 
 
-def test_a_killed_observer_takes_the_program_along(runtime: EbpfRuntime) -> None:
+PLACES = [
+    CALLS,
+    f"// tracepoint: sched:sched_switch\nstruct value {{ u64 times; }};\n{ENTRY} {{ v->times += e->prev_pid; }}",
+    f"// uprobe: libc:labs\nstruct value {{ u64 times; }};\n{ENTRY} {{ v->times += e->arg[0]; }}",
+    f"// uretprobe: libc:labs\nstruct value {{ u64 times; }};\n{ENTRY} {{ v->times += e->ret; }}",
+]
+"""A program for each kind of place."""
+
+
+@pytest.mark.parametrize("program", PLACES, ids=[text.split(":")[0][3:] for text in PLACES])
+def test_a_killed_observer_takes_the_program_along(runtime: EbpfRuntime, program: str) -> None:
     outcome: list[object] = []
     begun = threading.Event()
 
     def observe(pid: int) -> None:
         try:
-            asked = ObservationRequest("program", pid, LONG_S, True, CALLS)
+            asked = ObservationRequest("program", pid, LONG_S, True, program)
             outcome.append(runtime.observe(asked, Watch(begun.set, cancellation=Cancellation())))
         except RunvisorError as error:
             outcome.append(error)
@@ -261,10 +260,12 @@ def test_a_killed_observer_takes_the_program_along(runtime: EbpfRuntime) -> None
         (observer,) = executors()
         programs = attached_by(observer)
         assert len(programs) == 4
+        assert has_breakpoint(process.pid) == ("probe" in program.partition("\n")[0])
         os.kill(observer, signal.SIGKILL)
         thread.join(LONG_S)
-    assert isinstance(outcome[0], WorkerCrashed)
-    assert wait_until(lambda: not any(map(is_loaded, programs)))
+        assert isinstance(outcome[0], WorkerCrashed)
+        assert wait_until(lambda: not any(map(is_loaded, programs)))
+        assert wait_until(lambda: not has_breakpoint(process.pid))
 
 
 def test_it_ends_with_its_time(runtime: EbpfRuntime) -> None:

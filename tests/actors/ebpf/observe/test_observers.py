@@ -22,6 +22,7 @@ from runvisor.actors.process_birth import process_birth
 from runvisor.actors.runtime import PoolSize, Watch
 from runvisor.policies.errors import ConfigError, PoolExhausted, RunvisorError, SpawnFailed, WorkerCrashed
 from runvisor.policies.observations import ObservationRequest, ObservedTable
+from tests.actors.ebpf.observe.breakpoints import has_breakpoint
 from tests.actors.ebpf.observe.known import (
     LONG_S,
     attached_by,
@@ -158,21 +159,30 @@ from runvisor.actors.runtime import PoolSize, Watch
 from runvisor.policies.observations import ObservationRequest
 runtime = EbpfRuntime(PoolSize(minimum=0, maximum=1))
 runtime.start()
-runtime.observe(ObservationRequest("syscalls", int(sys.argv[1]), 60.0), Watch(lambda: print("begun", flush=True)))
+request = ObservationRequest(sys.argv[2], int(sys.argv[1]), 60.0, program=sys.argv[3] or None)
+runtime.observe(request, Watch(lambda: print("begun", flush=True)))
+"""
+AT_FUNCTION = """// uprobe: libc:labs
+struct value { u64 times; };
+void on_event(struct event *e, struct value *v) { v->times++; }
 """
 
 
-def test_the_death_of_the_pool_ends_its_observations(idle: int) -> None:
-    with subprocess.Popen([sys.executable, "-c", POOL, str(idle)], stdout=subprocess.PIPE, text=True) as pool:
+@pytest.mark.parametrize(("what", "program"), [("syscalls", ""), ("program", AT_FUNCTION)])
+def test_the_death_of_the_pool_ends_its_observations(idle: int, what: str, program: str) -> None:
+    command = [sys.executable, "-c", POOL, str(idle), what, program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as pool:
         try:
             assert pool.stdout is not None
             assert pool.stdout.readline() == "begun\n"
             (pid,) = executors(pool.pid)
             programs = attached_by(pid)
             assert programs
+            assert has_breakpoint(idle) == bool(program)
         finally:
             pool.kill()
     assert wait_until(lambda: not any(map(is_loaded, programs)))
+    assert wait_until(lambda: not has_breakpoint(idle))
     assert wait_until(lambda: not Path(f"/proc/{pid}").exists())
 
 
