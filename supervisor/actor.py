@@ -27,6 +27,7 @@ from runvisor.supervisor.learned import Learned
 from runvisor.supervisor.outcomes import OutcomeJournal
 from runvisor.supervisor.plan_run import stream_plan
 from runvisor.supervisor.pools import Endpoint, PoolOptions, SupervisedPool
+from runvisor.supervisor.prior_file import packed_prior
 from runvisor.supervisor.state_folder import state_folder
 
 NAME: Final = "supervisor"
@@ -90,10 +91,11 @@ class SupervisorActor:
         self._witness: Witness | None = None
         self._witness_lock = asyncio.Lock()
         self._pools: dict[str, SupervisedPool] = {}
-        folder = Path(options.policy_folder or state_folder() / "policy")
+        self._policy_folder = folder = Path(options.policy_folder or state_folder() / "policy")
         self._journal = OutcomeJournal(folder)
         beliefs = BeliefFile.of(folder, cluster) if options.keep_beliefs else None
-        self._learned = Learned(HierarchicalScheduler, self._epoch, beliefs, options.save_every_s)
+        prior = packed_prior(folder)
+        self._learned = Learned(HierarchicalScheduler, self._epoch, beliefs, options.save_every_s, prior)
         self._unavailable = self._probe()
 
     async def attach(self, principal: str, trust: int, permissions: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -154,13 +156,32 @@ class SupervisorActor:
         self._journal.add(outcomes, now)
         return published
 
+    async def policy(self) -> dict[str, Any]:
+        """Return what was learned as plain data, what else bears on choices, and where it is kept."""
+        pools = await asyncio.gather(*(pool.running() for pool in self._pools.values()))
+        return {
+            "snapshot": self._learned.publish(),
+            "unavailable": self._unavailable,
+            "loads": {pool["runtime"]: pool["load"] for pool in pools},
+            "folder": str(self._policy_folder),
+            "node": ray.get_runtime_context().get_node_id(),
+        }
+
+    async def forget(self) -> None:
+        """Forget what was learned, and start anew from the trained prior, if there is one."""
+        self._learned.forget(packed_prior(self._policy_folder))
+
+    async def adopt_prior(self) -> None:
+        """Expect of new families what the trained prior in the policy's folder says."""
+        self._learned.adopt(packed_prior(self._policy_folder))
+
     async def describe(self) -> dict[str, Any]:
         """Return the supervision tree as plain data."""
         return {
             "epoch": self._epoch,
             "observability": self._options.settings.observability,
             "audit_folder": self._pool_options.audit_folder,
-            "policy_folder": str(self._journal.folder),
+            "policy_folder": str(self._policy_folder),
             "pools": [pool.describe() for pool in self._pools.values()],
             "unavailable": self._unavailable,
         }

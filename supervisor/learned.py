@@ -26,16 +26,24 @@ class Learned:
         epoch: The supervisor's; a new one supersedes all that an older one has published.
         file: Where what was learned is kept; None keeps it nowhere.
         save_every_s: How long after an outcome it is saved at the latest.
+        prior: The packed prior; empty is none.
     """
 
     def __init__(
-        self, fresh: Callable[[], Scheduler], epoch: int, file: BeliefFile | None, save_every_s: float
+        self,
+        fresh: Callable[[], Scheduler],
+        epoch: int,
+        file: BeliefFile | None,
+        save_every_s: float,
+        prior: bytes = b"",
     ) -> None:
         self._fresh = fresh
         self._epoch = epoch
         self._file = file
         self._save_every_s = save_every_s
-        self._learner = Learner((file and file.read(_policy_of)) or fresh(), epoch=epoch)
+        self._prior = prior
+        saved = file.read(lambda document: _policy_of(document, prior)) if file is not None else None
+        self._learner = self._learning(saved)
         self._sent_at: dict[str, float] = {}
         self._saving: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
@@ -67,18 +75,34 @@ class Learned:
         """Return the present snapshot as plain data."""
         return self._learner.publish()
 
-    def forget(self) -> None:
-        """Know nothing from now on, on disk either; handles hear of it with their next report."""
-        self._epoch = max(time.time_ns(), self._epoch + 1)
-        self._learner = Learner(self._fresh(), epoch=self._epoch)
-        self._sent_at.clear()
-        self._save_soon()
+    def forget(self, prior: bytes = b"") -> None:
+        """Know nothing but a packed prior from now on, on disk either; handles hear of it with their next report."""
+        self._prior = prior
+        self._begin(None)
+
+    def adopt(self, prior: bytes) -> None:
+        """Keep what was learned, and expect of new families what a packed prior says."""
+        self._prior = prior
+        self._begin(_policy_of(self.publish(), prior))
 
     async def close(self) -> None:
         """Save what was learned last; closing twice is fine."""
         self._closing.set()
         if self._saving is not None:
             await self._saving
+
+    def _begin(self, policy: Scheduler | None) -> None:
+        self._epoch = max(time.time_ns(), self._epoch + 1)
+        self._learner = self._learning(policy)
+        self._sent_at.clear()
+        self._save_soon()
+
+    def _learning(self, policy: Scheduler | None) -> Learner:
+        if policy is None:
+            policy = self._fresh()
+            if self._prior:
+                policy = _policy_of(Learner(policy).publish(), self._prior)
+        return Learner(policy, epoch=self._epoch, prior=self._prior)
 
     def _save_soon(self) -> None:
         if self._file is not None and (self._saving is None or self._saving.done()):
@@ -102,5 +126,6 @@ class Learned:
             _LOG.warning("what the scheduler has learned cannot be saved: %s", error)
 
 
-def _policy_of(document: Mapping[str, Any]) -> Scheduler:
-    return cast(Scheduler, Snapshot.from_wire(document).policy)  # what can be published has learned
+def _policy_of(document: Mapping[str, Any], prior: bytes) -> Scheduler:
+    """Return the policy of a snapshot with another prior; what can be published has learned."""
+    return cast(Scheduler, Snapshot.from_wire({**document, "prior": prior}).policy)

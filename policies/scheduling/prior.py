@@ -14,7 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
+
+import msgpack
 
 from runvisor.policies.errors import ProtocolError
 from runvisor.policies.scheduling.base import MAX_NAME_CHARS
@@ -186,6 +189,27 @@ class TrainedPrior:
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise ProtocolError(f"not a latency prior: {type(error).__name__}: {error}", "prior") from None
         return cls(models, features=features, columns=columns, trained_until=float(data["trained_until"]))
+
+
+def packed(prior: TrainedPrior) -> bytes:
+    """Return a prior as bytes: as it lies in its file and travels in snapshots."""
+    return msgpack.packb(prior.to_wire()) or b""
+
+
+@lru_cache(maxsize=4)
+def unpacked(data: bytes) -> TrainedPrior:
+    """Rebuild a prior from its bytes; the same bytes, which come with every snapshot, give the same prior.
+
+    Raises:
+        ProtocolError: They do not describe one.
+    """
+    try:
+        wire = msgpack.unpackb(data)
+    except (ValueError, msgpack.UnpackException) as error:
+        raise ProtocolError(f"not a latency prior: {error}", "prior") from None
+    if not isinstance(wire, dict):
+        raise ProtocolError("not a latency prior", "prior")
+    return TrainedPrior.from_wire(wire)
 
 
 def _model(data: Mapping[str, Any], features: int, width: int) -> ArmModel:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from runvisor.policies.errors import ProtocolError
 from runvisor.policies.scheduling.base import Ending, Outcome, Scheduler, Selector
 from runvisor.policies.scheduling.hierarchical import HierarchicalScheduler
+from runvisor.policies.scheduling.prior import unpacked
 
 __all__ = ["FORMAT", "MAX_BATCH", "POLICIES", "Ending", "Learner", "Outcome", "Snapshot"]
 
@@ -21,10 +22,10 @@ FORMAT: Final = 1
 MAX_BATCH: Final = 4096
 """Outcomes in one batch."""
 
-POLICIES: Final[Mapping[str, Callable[[Mapping[str, Any]], Selector]]] = {
+POLICIES: Final[Mapping[str, Callable[..., Selector]]] = {
     HierarchicalScheduler.name: HierarchicalScheduler.from_wire,
 }
-"""How to read each policy's state, by its name. A new policy is one entry here."""
+"""How to read each policy's state, by its name, with the keyword ``prior``. A new policy is one entry here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +59,14 @@ class Snapshot:
         if not isinstance(data, Mapping) or data.get("format") != FORMAT:
             raise ProtocolError(f"not a policy snapshot of format {FORMAT}", "snapshot", "run one version everywhere")
         name, epoch, version, state = (data.get(key) for key in ("policy", "epoch", "version", "state"))
+        prior = data.get("prior") or b""
         read = POLICIES.get(name) if isinstance(name, str) else None
         if read is None:
             raise ProtocolError(f"unknown policy {name!r}", "snapshot", f"known: {', '.join(POLICIES)}")
-        if not isinstance(state, Mapping) or not _is_count(epoch) or not _is_count(version):
+        if not isinstance(state, Mapping) or not isinstance(prior, bytes) or not _are_counts(epoch, version):
             raise ProtocolError("a policy snapshot is damaged", "snapshot")
-        return cls(int(epoch or 0), int(version or 0), read(state))
+        policy = read(state, prior=unpacked(prior) if prior else None)
+        return cls(int(epoch or 0), int(version or 0), policy)
 
 
 class Learner:
@@ -72,11 +75,13 @@ class Learner:
     Args:
         scheduler: The policy; the learner owns it from now on.
         epoch: The supervisor's epoch, so that a restart's first snapshot supersedes the last one.
+        prior: The packed prior that the policy was made with, which goes with each snapshot.
     """
 
-    def __init__(self, scheduler: Scheduler, *, epoch: int = 0) -> None:
+    def __init__(self, scheduler: Scheduler, *, epoch: int = 0, prior: bytes = b"") -> None:
         self._scheduler = scheduler
         self._epoch = epoch
+        self._prior = prior
         self._version = 0
         self._published: dict[str, Any] | None = None
 
@@ -120,9 +125,10 @@ class Learner:
                 "version": self._version,
                 "policy": self._scheduler.name,
                 "state": self._scheduler.to_wire(),
+                "prior": self._prior,
             }
         return self._published
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+def _are_counts(*values: object) -> bool:
+    return all(isinstance(value, int) and not isinstance(value, bool) and value >= 0 for value in values)

@@ -11,7 +11,7 @@ import sys
 import typer
 
 from runvisor.policies.errors import RunvisorError
-from runvisor.supervisor.cli import doctor, humaneval, observe, plan, replay, run_code, session, top
+from runvisor.supervisor.cli import doctor, humaneval, observe, plan, policy, replay, run_code, session, top
 from runvisor.supervisor.cli.output import print_error
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("run")(run_code.run)
 app.command("replay")(replay.replay)
 app.command("session")(session.session)
 app.command("plan")(plan.plan)
+app.add_typer(policy.policy, name="policy")
 app.command("observe")(observe.observe)
 app.command("top")(top.top)
 app.command("doctor")(doctor.doctor)

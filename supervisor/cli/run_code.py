@@ -15,7 +15,8 @@ from runvisor.policies.language import detect
 from runvisor.policies.permissions import Permissions
 from runvisor.policies.task import is_file_name
 from runvisor.supervisor.cli.live import LiveOutput
-from runvisor.supervisor.cli.output import print_json, reserved_stdout
+from runvisor.supervisor.cli.output import notes, print_json, reserved_stdout
+from runvisor.supervisor.cli.policy_table import explained
 from runvisor.supervisor.client import Supervisor
 from runvisor.supervisor.request import AUTO
 
@@ -49,7 +50,7 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Run one piece of code in the sandbox that suits it."""
-    code, language = _read(file, language)
+    code, language = read_source(file, language)
     permissions = Permissions.from_dict(
         {
             "timeout_s": timeout,
@@ -99,7 +100,7 @@ def run(
         else:
             live.finish(result)
             if explain and result.decision is not None:
-                typer.echo(result.decision.explain(), err=True)
+                notes.print(explained(result.decision))
     raise typer.Exit(result.error.exit_status if result.error else 0)
 
 
@@ -112,7 +113,12 @@ def _start(address: str | None, observability: str) -> Supervisor:
     raise ConfigError(f"{observability!r} is no observability", "--observability", "give off or kernel")
 
 
-def _read(file: str, language: str) -> tuple[str | bytes, str]:
+def read_source(file: str, language: str) -> tuple[str | bytes, str]:
+    """Return the code in a file, or on standard input for ``-``, and its language as far as the file's name tells.
+
+    Raises:
+        InvalidTask: It cannot be read.
+    """
     if file == "-":
         data = sys.stdin.buffer.read()
     else:
