@@ -139,3 +139,27 @@ def test_a_task_that_was_called_off_while_it_waited_is_on_record(tmp_path: Path)
     audit.close()
     assert isinstance(RunvisorError.from_wire(answer.last["error"]), Cancelled)
     assert '"call off"' in (tmp_path / "audit.jsonl").read_text()
+
+
+@pytest.mark.parametrize(("said", "counted_s"), [(0.25, 0.25), (1e9, 3.0), (None, 0.0), ("long", 0.0)])
+@pytest.mark.parametrize("executions", [1, 4])
+def test_what_a_client_expects_counts_while_it_runs_and_no_further_than_its_limit(
+    tmp_path: Path, said: object, counted_s: float, executions: int
+) -> None:
+    seen: list[float] = []
+
+    class Watched(Adder):
+        def execute(self, task: Task, variant: str, grant: Grant, watch: Watch) -> Result:
+            seen.append(service.load().backlog_s)
+            return Result(Isolation("none"), value=0)
+
+    audit = AuditLog(tmp_path / "audit.jsonl")
+    service = PoolService(Watched(), KEY, audit)
+    answer = Answer()
+    task = Task("(module)", "wat", permissions=Permissions(timeout_s=3.0))
+    batch = {"op": "execute batch", "inputs": [pack(n) for n in range(executions)]} if executions > 1 else {}
+    service.handle(request(task=task.to_wire(), expected_s=said, **batch), answer)
+    service.close()
+    audit.close()
+    assert seen == pytest.approx([counted_s * left for left in range(executions, 0, -1)])
+    assert answer.last["load"]["backlog_s"] == 0.0

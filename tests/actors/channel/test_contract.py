@@ -23,7 +23,7 @@ from runvisor.actors.channel.sealed import SealedMemory, seal
 from runvisor.actors.channel.unix import UnixChannel
 from runvisor.actors.jail.probe import probe_jail
 from runvisor.actors.pool import PoolActor
-from runvisor.actors.runtime import PoolSize
+from runvisor.actors.runtime import Load, PoolSize
 from runvisor.policies.audit import verify
 from runvisor.policies.authority import Authority
 from runvisor.policies.errors import (
@@ -107,6 +107,24 @@ def test_a_task_starts_once_and_answers_with_its_result_and_the_load(channel: Ch
     result = Result.from_wire(answer["result"])
     assert (result.value, result.error, started) == (42, None, [True])
     assert set(answer["load"]) == {"idle", "busy", "waiting", "backlog_s", "turnaround_s"}
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"op": "ping"},
+        {"op": "cancel", "authority": sealed(), "execution": "none"},
+        {"op": "execute", "authority": b"forged"},
+        {"op": "execute batch", "authority": sealed(), "inputs": []},
+        {"op": "open session", "authority": sealed()},
+        {"op": "close session", "authority": sealed(), "session": "none"},
+        {"op": "observe", "authority": sealed()},
+        {"op": "unheard of"},
+    ],
+    ids=lambda request: request["op"],
+)
+def test_every_answer_says_how_busy_the_pool_is(channel: Channel, request_: dict[str, Any]) -> None:
+    assert Load.from_wire(channel.request(request_).get("load")) is not None
 
 
 def test_the_guests_own_error_is_part_of_its_result(channel: Channel) -> None:
