@@ -11,6 +11,7 @@ from runvisor.policies.errors import RunvisorError, WorkerCrashed
 from runvisor.policies.language import detect
 from runvisor.policies.permissions import Permissions
 from runvisor.policies.result import Result
+from runvisor.policies.scheduling.objective import Objective
 from runvisor.policies.task import Task
 from runvisor.policies.trust import Trust
 from runvisor.policies.values import Value, pack
@@ -41,13 +42,16 @@ class HandleExecutor:
         permissions: Permissions,
         trust: Trust,
         label: str,
+        objective: Objective | None,
+        critical: bool,
     ) -> Result:
         """See `runvisor.supervisor.plan.executor.Executor.run`."""
         reason = ""
         if language == AUTO:
             guess = detect(code)
             language, reason = guess.language, f"Language {guess.language}: {guess.reason}."
-        return self._handle.run(Task(code, language, inputs, permissions, trust, label), language_reason=reason)
+        task = Task(code, language, inputs, permissions, trust, label, objective=objective, critical=critical)
+        return self._handle.run(task, language_reason=reason)
 
 
 async def stream_plan(text: str, supervisor: Any, principal: str, trust: Trust) -> AsyncIterator[Message]:

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from runvisor.policies.errors import InvalidPlan, RunvisorError
 from runvisor.policies.permissions import Filesystem, Network, Permissions
+from runvisor.policies.scheduling.objective import Objective
 from runvisor.policies.trust import Trust
 from runvisor.supervisor.plan.references import Reference
 
@@ -195,6 +196,12 @@ def _inputs(text: str) -> Mapping[str, Any] | Reference:
     return inputs
 
 
+def _truth(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError(text)
+    return text == "true"
+
+
 def _count(text: str) -> int:
     if not re.fullmatch(r"\d{1,18}", text, re.ASCII):
         raise ValueError(text)
@@ -224,6 +231,8 @@ _READERS: Final[Mapping[str, _Reader]] = {
     "needs": _Reader("needs", _names, "write ids of steps with commas between them"),
     "title": _Reader("title", str, "write text"),
     "trust": _Reader("trust", Trust.parse, "write untrusted, verified or trusted"),
+    "objective": _Reader("objective", Objective.parse, 'write an objective in quotes, such as "slo 100ms"'),
+    "critical": _Reader("critical", _truth, "write true or false"),
     "retries": _Reader("retries", _count, _COUNT_TEXT),
     "for_each": _Reader("for_each", Reference.parse, "write steps.ID.value"),
     "max_parallel": _Reader("max_parallel", _count, _COUNT_TEXT),

@@ -7,6 +7,7 @@ from typing import Protocol
 from runvisor.policies.errors import ProtocolError, RunvisorError
 from runvisor.policies.permissions import Permissions
 from runvisor.policies.result import Result
+from runvisor.policies.scheduling.objective import Objective
 from runvisor.policies.trust import Trust
 from runvisor.policies.values import Value, pack
 from runvisor.supervisor.plan.model import Step
@@ -24,6 +25,8 @@ class Executor(Protocol):
         permissions: Permissions,
         trust: Trust,
         label: str,
+        objective: Objective | None,
+        critical: bool,
     ) -> Result:
         """Run the code and wait for its outcome.
 
@@ -34,6 +37,8 @@ class Executor(Protocol):
             permissions: All it may have; never wider than the plan's.
             trust: What the plan claims for it.
             label: The subtask's name, for people.
+            objective: What the choice of a runtime is to make small; None leaves it to the executor.
+            critical: No runtime is to be tried on it merely to learn.
 
         Raises:
             RunvisorError: It could not be run. The guest's own failures may also be raised.
@@ -62,6 +67,8 @@ def attempt(
             permissions=permissions,
             trust=step.trust,
             label=label,
+            objective=step.objective,
+            critical=step.critical,
         )
     except RunvisorError as raised:
         return None, _packable(raised)

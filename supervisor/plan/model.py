@@ -10,6 +10,7 @@ from typing import Final
 from runvisor.policies.errors import CapabilityDenied, InvalidPlan, RunvisorError, TrustViolation
 from runvisor.policies.language import LANGUAGES
 from runvisor.policies.permissions import Permissions
+from runvisor.policies.scheduling.objective import Objective
 from runvisor.policies.task import MAX_CODE_BYTES
 from runvisor.policies.trust import Trust
 from runvisor.policies.values import Value, pack
@@ -65,6 +66,10 @@ class Step:
     """Values known beforehand."""
     inputs_from: Reference | None = None
     """The one value that becomes the whole of ``inputs``."""
+    objective: Objective | None = None
+    """What the choice of a runtime is to make small; None leaves it to the handle."""
+    critical: bool = False
+    """It meets a deadline: no runtime is tried on it merely to learn."""
     title: str = ""
     description: str = ""
     line: int = 0

@@ -13,6 +13,7 @@ from runvisor.policies.errors import GuestException
 from runvisor.policies.permissions import Permissions
 from runvisor.policies.result import Isolation, Result
 from runvisor.policies.scheduling.decision import Candidate, Decision
+from runvisor.policies.scheduling.objective import Objective
 from runvisor.policies.trust import Trust
 from runvisor.policies.values import pack, unpack
 
@@ -29,6 +30,8 @@ class Call:
     permissions: Permissions
     trust: Trust
     label: str
+    objective: Objective | None
+    critical: bool
 
 
 @dataclass
@@ -50,8 +53,10 @@ class RecordingExecutor:
         permissions: Permissions,
         trust: Trust,
         label: str,
+        objective: Objective | None,
+        critical: bool,
     ) -> Result:
-        call = Call(code, language, unpack(pack(inputs)), permissions, trust, label)
+        call = Call(code, language, unpack(pack(inputs)), permissions, trust, label, objective, critical)
         with self._lock:
             self.calls.append(call)
             self.at_once += 1

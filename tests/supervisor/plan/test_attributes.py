@@ -93,6 +93,8 @@ def test_an_unknown_attribute_is_refused_with_its_place_a_guess_and_the_list() -
         ("python timeout=soon", "7:19", "5s"),
         ("python memory=lots", "7:18", "128MB"),
         ("python retries=-1", "7:19", "whole number"),
+        ("python objective=soon", "7:21", "slo 100ms"),
+        ("python critical=yes", "7:20", "true or false"),
         ("python retries=²", "7:19", "whole number"),
         ("python trust=total", "7:17", "verified"),
         ("python timeout=0", "7:19", "at least"),

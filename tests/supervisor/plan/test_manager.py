@@ -22,6 +22,7 @@ from runvisor.policies.errors import (
 )
 from runvisor.policies.permissions import Network, Permissions
 from runvisor.policies.result import Result
+from runvisor.policies.scheduling.objective import Objective
 from runvisor.policies.trust import Trust
 from runvisor.policies.values import pack, unpack
 from runvisor.supervisor.plan.decompose import decompose
@@ -278,6 +279,13 @@ def test_each_run_gets_its_own_steps_grant() -> None:
     grants = {call.label: (call.trust, call.permissions) for call in executor.calls}
     assert grants["a"] == (Trust.VERIFIED, Permissions(timeout_s=2.0))
     assert grants["b"] == (Trust.UNTRUSTED, Permissions(memory_bytes=8 * 2**20))
+
+
+def test_what_a_step_wants_of_its_runtime_reaches_the_executor() -> None:
+    executor = RecordingExecutor(lambda call: 1)
+    Manager(executor).run(parse_plan("```py id=a objective='slo 100ms' critical=true\n1\n```\n```py id=b\n1\n```\n"))
+    wanted = {call.label: (call.objective, call.critical) for call in executor.calls}
+    assert wanted == {"a": (Objective("slo", slo_s=0.1), True), "b": (None, False)}
 
 
 def test_an_agents_own_claim_of_trust_is_refused_before_anything_runs() -> None:
