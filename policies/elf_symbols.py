@@ -24,10 +24,14 @@ Reader = Callable[[int, int], bytes]
 """Returns bytes of a file: from where, and how many at most; fewer at its end."""
 MAX_TABLE_BYTES: Final = 64 * 1024 * 1024
 """Of a symbol table, and of its names."""
+MAX_READ_BYTES: Final = 4 * MAX_TABLE_BYTES
+"""Of a file in all, however often its parts name the same bytes."""
 _MAX_SECTIONS: Final = 4096
 _MAX_SEGMENTS: Final = 256
 _MAX_VERSIONS: Final = 4096
 _MAX_NAME: Final = 512
+_MAX_SAME: Final = 1000
+"""Symbols of one name that are looked at."""
 _NEAR: Final = 3
 _MAX_NEAR: Final = 5000
 _HEADER: Final = struct.Struct("<4sBBBB8xHHIQQQIHHHHHH")
@@ -84,8 +88,17 @@ def function_offset(read: Reader, symbol: str, *, version: str = "", plus: int =
     Raises:
         ConfigError: It is no such file, or damaged, or has no such function; names those of nearly its name.
     """
+    left = MAX_READ_BYTES
+
+    def read_bounded(at: int, size: int) -> bytes:
+        nonlocal left
+        left -= size
+        if left < 0:
+            raise _not_readable(f"its symbols take more than {MAX_READ_BYTES} bytes")
+        return read(at, size)
+
     try:
-        return _function_offset(read, symbol, version, plus, machine)
+        return _function_offset(read_bounded, symbol, version, plus, machine)
     except (struct.error, ValueError, IndexError, OverflowError) as error:
         raise _not_readable(str(error)) from None
 
@@ -194,7 +207,7 @@ def _named(
     ends = names[places[rows] + len(wanted)]
     rows = rows[(ends == 0) | (ends == ord("@"))]
     versions = _Versions(read, table, index) if table[index].kind == _DYNAMIC_SYMBOLS else None
-    for row in rows.tolist():
+    for row in rows[:_MAX_SAME].tolist():
         version, is_default = "", True
         suffix = bytes(names[places[row] + len(wanted) :][:_MAX_NAME]).partition(b"\0")[0]
         if suffix:

@@ -123,7 +123,7 @@ def open_uprobe(file_fd: int, offset: int, *, at_return: bool = False, pid: int 
     """Return the descriptor of hits of an instruction of a file, for a program of type ``KPROBE``.
 
     Needs CAP_PERFMON. The context of its program holds the registers (``struct pt_regs``). Each hit
-    costs the process that it hits about a microsecond.
+    costs the process that it hits microseconds, in a virtual machine more than ten.
 
     Args:
         file_fd: A program or library, opened; by whatever path a process mapped the same file, it is hit.

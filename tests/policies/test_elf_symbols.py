@@ -167,6 +167,18 @@ def test_what_is_no_program_for_this_machine_is_told(data: bytes) -> None:
         find(data, "work")
 
 
+def test_a_file_that_names_the_same_part_again_and_again_is_not_read_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elf_symbols, "MAX_READ_BYTES", 2 * len(WHOLE))
+    assert find(WHOLE, "work")
+    many = bytearray(WHOLE)
+    sections_at, count = struct.unpack_from("<Q", many, 40)[0], 1000
+    symbols = bytes(many[sections_at + 64 : sections_at + 128])
+    many += symbols * count
+    struct.pack_into("<H", many, 60, 7 + count)
+    with pytest.raises(ConfigError, match="its symbols take more than"):
+        find(bytes(many), "work")
+
+
 @given(st.data())
 def test_a_damaged_file_gives_a_place_or_an_error(data: st.DataObject) -> None:
     damaged = bytearray(WHOLE)
