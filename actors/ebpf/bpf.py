@@ -55,6 +55,7 @@ class ProgramType(IntEnum):
     CGROUP_SOCKET = 9
     RAW_TRACEPOINT = 17
     CGROUP_ADDRESS = 18
+    TRACING = 26
 
     KPROBE = 2
     """Of uprobes too."""
@@ -138,7 +139,9 @@ def load_socket_filter(code: bytes, *, name: bytes = b"runvisor") -> int:
     return load_program(code, ProgramType.SOCKET_FILTER, name=name)
 
 
-def load_program(code: bytes, kind: ProgramType, *, attach_type: int = 0, name: bytes = b"runvisor") -> int:
+def load_program(
+    code: bytes, kind: ProgramType, *, attach_type: int = 0, attach_btf_id: int = 0, name: bytes = b"runvisor"
+) -> int:
     """Have the kernel verify and compile a program; return its descriptor.
 
     First without a log, which is faster; a program that fails is offered once more for
@@ -148,6 +151,7 @@ def load_program(code: bytes, kind: ProgramType, *, attach_type: int = 0, name: 
         code: Instructions, with descriptors of maps in place (see `runvisor.actors.ebpf.relocation`).
         kind: The type of the program: what it may be attached to, and which helpers it may call.
         attach_type: Of ``enum bpf_attach_type``, for the types that are checked against it when they load.
+        attach_btf_id: What a tracing program is for, in the kernel's BTF: it may then follow pointers.
         name: For bpftool, up to 15 characters.
 
     Raises:
@@ -158,7 +162,7 @@ def load_program(code: bytes, kind: ProgramType, *, attach_type: int = 0, name: 
 
     def attempt(log: ctypes.Array[ctypes.c_char] | None) -> int:
         packed = struct.pack(
-            "<IIQQIIQII16sII",
+            "<IIQQIIQII16sII36xI",
             kind,
             len(code) // _INSTRUCTION_BYTES,
             ctypes.addressof(instructions),
@@ -171,6 +175,7 @@ def load_program(code: bytes, kind: ProgramType, *, attach_type: int = 0, name: 
             name[:15],
             0,
             attach_type,
+            attach_btf_id,
         )
         return call(_PROG_LOAD, attribute(packed), "program load")
 
