@@ -184,13 +184,19 @@ def test_an_executor_that_answers_what_was_not_agreed_is_ended(
     assert (caught.value.details, executor.dead) == ({"started": False}, True)
 
 
-def test_an_executor_that_runs_to_another_end_than_was_agreed_is_ended(impostor: tuple[Executor, FrameSocket]) -> None:
+@pytest.mark.parametrize(
+    "lie",
+    [{"op": "out of memory"}, {"state": b"short"}, {"state": None}, {"selected": len(RECORDS) + 1}, {"cpu_s": "1"}],
+)
+def test_an_executor_that_runs_to_another_end_than_was_agreed_is_ended(
+    impostor: tuple[Executor, FrameSocket], lie: Message
+) -> None:
     executor, peer = impostor
 
     def serve() -> None:
         loads(peer)
         peer.receive()
-        peer.send({"op": "out of memory"})
+        peer.send({"op": "done", "selected": 0, "cpu_s": 0.0, "state": bytes(PROGRAM.state_bytes), **lie})
 
     answering = threading.Thread(target=serve)
     answering.start()
