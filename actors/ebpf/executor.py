@@ -67,19 +67,18 @@ class Program:
             undo.callback(os.close, program)
             self._run = bpf.TestRun(program)
             self._state = undo.enter_context(mmap.mmap(state, state_bytes))
-            self._zeros = bytes(state_bytes)
             self._cleanup = undo.pop_all()
 
     def execute(self, request: Message) -> Message:
         """Run over one part of the records, which lies in the map; answer the host's ``run`` message."""
-        state = request["state"]
-        if state is not None:  # None: a further part of the same execution
-            self._state[:] = state.ljust(len(self._state), b"\0") if state else self._zeros
+        cpu_began = time.thread_time()
+        if request["state"] is not None:  # None: a further part of the same execution
+            self._state[:] = request["state"].ljust(len(self._state), b"\0")
         selected, left = self._run_over(request["block"], request["records"], request["deadline"])
         if left:
             return {"op": "late", "left": left}
         state = self._state[:] if request["last"] and self._has_state else b""
-        return {"op": "done", "selected": selected, "state": state}
+        return {"op": "done", "selected": selected, "state": state, "cpu_s": time.thread_time() - cpu_began}
 
     def close(self) -> None:
         """Unload it."""
@@ -100,19 +99,6 @@ class Program:
         return selected, 0
 
 
-class CpuClock:
-    """CPU time of this thread from one execution's end to the next: reading it takes as long as a short run needs."""
-
-    def __init__(self) -> None:
-        self._last = time.thread_time()
-
-    def spent(self) -> float:
-        """Return the CPU time since this was last asked."""
-        now = time.thread_time()
-        spent, self._last = now - self._last, now
-        return spent
-
-
 def preload(options: dict[str, Any]) -> None:
     """Nothing heavy to import."""
     del options
@@ -126,15 +112,13 @@ def prepare(options: dict[str, Any]) -> dict[int, int]:
 def serve(channel: FrameSocket, prepared: dict[int, int]) -> None:
     """Load, run and unload programs until the host closes the channel."""
     programs: dict[int, Program | PacketProgram] = {}
-    clock = CpuClock()
     channel.send({"op": "hello"})
     for request in _requests(channel):
         operation, number = request["op"], request["program"]
         if operation == "run":
-            channel.send(answer_to(programs[number], request, clock))
+            channel.send(_run(programs[number], request))
         elif operation == "load":
             loaded, answer = _load(request, prepared)
-            clock.spent()
             if loaded is None:
                 channel.send(answer)
             else:
@@ -161,14 +145,11 @@ def _load(request: Message, kernel_functions: Mapping[int, int]) -> tuple[Progra
         return None, _failure(error)
 
 
-def answer_to(program: Program | PacketProgram, request: Message, clock: CpuClock) -> Message:
-    """Run a program; return the answer, with the CPU time that receiving and running took."""
+def _run(program: Program | PacketProgram, request: Message) -> Message:
     try:
-        answer = program.execute(request)
+        return program.execute(request)
     except OSError as error:
-        answer = _failure(error)
-    answer["cpu_s"] = clock.spent()
-    return answer
+        return _failure(error)
 
 
 def _failure(error: OSError) -> Message:

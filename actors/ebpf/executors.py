@@ -14,7 +14,6 @@ from typing import Any, Final
 
 from runvisor.actors.cancellation import Cancellation
 from runvisor.actors.channel.frames import MAX_FRAME_BYTES, FrameBuffer, Message, encode
-from runvisor.actors.ebpf.answers import checked_load
 from runvisor.actors.ebpf.loaded import LoadedProgram, LoadedPrograms
 from runvisor.actors.ebpf.placement import Placement
 from runvisor.actors.ebpf.work import SHORT_RUN, Work
@@ -33,6 +32,7 @@ _MEMORY_BYTES: Final = 1024 * MiB
 _START_S: Final = 10.0
 _GRACE_S: Final = 0.25
 """How long past its deadline an executor may take to say so, before it is killed."""
+_SHORTEST_S: Final = 0.001
 _EXIT_S: Final = 1.0
 _READ_BYTES: Final = 1 << 16
 _FRESH: Final = 2
@@ -140,27 +140,26 @@ class Executor:
 
     def _load(self, work: Work, deadline: float) -> tuple[LoadedProgram | None, Message]:
         """Have a program loaded, and map its input."""
+        self._channel.settimeout(max(_SHORTEST_S, deadline - time.monotonic() + _GRACE_S))
         for surplus in self._loaded.surplus(work.artifact, work.needed_bytes):
             surplus.close()
-            self.send({"op": "unload", "program": surplus.number}, deadline)
+            self._channel.send({"op": "unload", "program": surplus.number})
         number = next(self._numbers)
-        self.send({"op": "load", "program": number, **work.load_message()}, deadline)
+        self._channel.send({"op": "load", "program": number, **work.load_message()})
         self._loading = True
-        answer, fds = self._channel.receive_with_fds(work.shared_maps, deadline=deadline + _GRACE_S)
+        answer, fds = self._channel.receive_with_fds(work.shared_maps)
         self._loading = False
         self._channel.settimeout(None)
-        try:
-            if answer is None:
-                raise ProtocolError("it ended within a task", "ebpf")
-            if checked_load(answer)["op"] != "loaded":
-                return None, answer
-            if len(fds) != work.shared_maps:
-                raise ProtocolError(f"it shares {len(fds)} maps, not {work.shared_maps}", "ebpf")
-            mapped, fds = fds, []
-        finally:
+        if answer is None:
+            raise ProtocolError("it ended within a task", "ebpf")
+        is_loaded = answer.get("op") == "loaded"
+        if not is_loaded or len(fds) != work.shared_maps:
             for fd in fds:
                 os.close(fd)
-        loaded = work.loaded(number, mapped)
+            if is_loaded:
+                raise ProtocolError(f"it shares {len(fds)} maps, not {work.shared_maps}", "ebpf")
+            return None, answer
+        loaded = work.loaded(number, fds)
         self._loaded.add(work.artifact, loaded)
         return loaded, answer
 

@@ -11,7 +11,6 @@ from runvisor.policies.permissions import MiB
 
 SyscallList = Literal["guest", "engine", "bpf", "compiler"]
 
-SECCOMP: Final = "seccomp allow-list"
 MEMORY_CGROUP: Final = "memory cgroup"
 CPU_CGROUP: Final = "cpu cgroup"
 LAYERS: Final = (
@@ -24,7 +23,7 @@ LAYERS: Final = (
     "landlock",
     "own uid",
     "no capabilities",
-    SECCOMP,
+    "seccomp allow-list",
     MEMORY_CGROUP,
     CPU_CGROUP,
 )

@@ -139,7 +139,7 @@ def draw(regime: Regime, seed: int, requests: int = REQUESTS) -> Workload:
     return Workload(
         regime=regime,
         seed=seed,
-        arrivals_s=_arrivals(random, regime.rate_per_s * load),
+        arrivals_s=arrivals(random, regime.rate_per_s * load),
         families=tuple(f"{LANGUAGES[language[each]]}:{each}" for each in family),
         snippets=snippet,
         eligible=eligible,
@@ -214,7 +214,7 @@ def _disturb(each: Disturbance, place: Floats, factor: Floats, tails: Floats, fa
         factor[:, columns] *= (1.0 + (each.factor - 1.0) * grown)[:, None]
 
 
-def _arrivals(random: np.random.Generator, rates_per_s: Floats) -> Floats:
+def arrivals(random: np.random.Generator, rates_per_s: Floats) -> Floats:
     """Draw arrivals: a Poisson process of single requests and bursts, with the rate asked for."""
     requests = len(rates_per_s)
     mean_size = 1.0 + BURST_SHARE * ((2 + MOST_BURST) / 2.0 - 1.0)

@@ -1,0 +1,1 @@
+"""The programs of the workload, as an agent may write them."""
