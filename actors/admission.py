@@ -65,6 +65,8 @@ class AdmittedObservation:
     """Whose process it is, for the audit log."""
     birth: str
     """Which process the ticket is for; empty without one."""
+    trust: Trust
+    """The most that the principal may claim."""
 
 
 def ending(result: Result) -> dict[str, Any]:
@@ -181,7 +183,7 @@ class Admission:
                     "duration_s",
                     f"ask for at most {limit_s:g} s",
                 )
-            return AdmittedObservation(authority.principal, asked, target, birth)
+            return AdmittedObservation(authority.principal, asked, target, birth, authority.trust)
 
     def ticket(self, principal: str, pid: int, birth: str) -> bytes:
         """Seal that a process is a principal's, so that another pool believes it.

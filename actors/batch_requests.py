@@ -82,7 +82,7 @@ class BatchRequests:
         try:
             with (
                 self._running.admit(principal, execution_id(request.get("execution"))) as cancellation,
-                self._followed.follow(admitted) as followed,
+                self._followed.follow(self._followed.seen(admitted)) as followed,
                 self._backlog.expecting(expected_s(request, admitted.grant), len(inputs)) as expectation,
                 progress.answers.cancel_when_gone(cancellation),
             ):

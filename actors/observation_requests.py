@@ -11,6 +11,7 @@ from runvisor.actors.admission import Admission
 from runvisor.actors.audit_log import AuditLog
 from runvisor.actors.cancellation import Cancellations, execution_id
 from runvisor.actors.channel.frames import Message
+from runvisor.actors.running import RunningExecutions
 from runvisor.actors.runtime import ObservingRuntime, Runtime
 from runvisor.actors.streaming import Progress
 from runvisor.policies.errors import ConfigError, GuestSyntaxError
@@ -26,13 +27,22 @@ class ObservationRequests:
         admission: Says who asks, and what they may have.
         audit: Where each observation is recorded, before it begins and when it has ended.
         running: Where one can be called off.
+        followed: Where those who look on see it.
     """
 
-    def __init__(self, runtime: Runtime, admission: Admission, audit: AuditLog, running: Cancellations) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        admission: Admission,
+        audit: AuditLog,
+        running: Cancellations,
+        followed: RunningExecutions,
+    ) -> None:
         self._runtime = runtime
         self._admission = admission
         self._audit = audit
         self._running = running
+        self._followed = followed
 
     def handle(self, request: Message, progress: Progress) -> Message:
         """Answer one request: it began, and at its end the table.
@@ -59,8 +69,10 @@ class ObservationRequests:
         with (
             self._running.admit(principal, execution_id(request.get("execution"))) as cancellation,
             progress.answers.cancel_when_gone(cancellation),
+            self._followed.follow(self._followed.seen_observing(runtime.name, admitted)) as followed,
         ):
-            table = runtime.observe(asked, progress.watch(cancellation), principal, admitted.birth)
+            watch = followed.following(progress.watch(cancellation))
+            table = runtime.observe(asked, watch, principal, admitted.birth)
         ending: dict[str, Any] = {
             "ended": table.ended,
             "observed_s": table.duration_s,

@@ -78,7 +78,7 @@ class PoolService:
         self._sessions = SessionRequests(
             runtime, self._admission, audit, sessions or SessionLimits(), self._followed, uncounted
         )
-        self._observations = ObservationRequests(runtime, self._admission, audit, self._running)
+        self._observations = ObservationRequests(runtime, self._admission, audit, self._running, self._followed)
 
     def handle(self, request: Message, answers: Answers, shared: Sequence[int] = ()) -> None:
         """Answer one request: events while the guest runs, then one last message.
@@ -127,8 +127,8 @@ class PoolService:
         self._backlog.show_on(page)
 
     def running(self) -> list[Running]:
-        """Return what runs just now, of all principals."""
-        return self._followed.now()
+        """Return what runs just now, and which sessions are idle, of all principals."""
+        return [*self._followed.now(), *self._sessions.idle()]
 
     def close(self) -> None:
         """End every session; calling it twice is fine."""
@@ -173,7 +173,7 @@ class PoolService:
         subject = admitted.subject()
         with (
             self._running.admit(principal, execution_id(request.get("execution"))) as cancellation,
-            self._followed.follow(admitted) as followed,
+            self._followed.follow(self._followed.seen(admitted)) as followed,
             self._backlog.expecting(expected_s(request, admitted.grant)) as expectation,
         ):
             if admitted.grant.trust is Trust.TRUSTED:

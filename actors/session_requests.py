@@ -14,12 +14,13 @@ from runvisor.actors.audit_log import AuditLog
 from runvisor.actors.cancellation import Cancellation
 from runvisor.actors.channel.frames import Message
 from runvisor.actors.channel.sealed import SealedInputs
-from runvisor.actors.running import RunningExecutions
+from runvisor.actors.running import Followed, RunningExecutions
 from runvisor.actors.runtime import Cell, ProcessSession, Runtime, SessionRuntime
 from runvisor.actors.sessions import SessionLimits, Sessions
 from runvisor.actors.streaming import Progress
 from runvisor.actors.witness.counting import told_uncounted
 from runvisor.policies.errors import ConfigError, ProtocolError, SessionLost
+from runvisor.policies.running import Running
 from runvisor.policies.trust import Trust
 from runvisor.policies.values import Packed, is_number
 
@@ -33,6 +34,8 @@ class _Opened:
 
     subject: dict[str, Any]
     admitted: Admitted
+    idle: Followed
+    """What those who look on see of it between two cells."""
 
 
 class SessionRequests:
@@ -92,6 +95,12 @@ class SessionRequests:
                 return {"op": "closed"}
         raise ProtocolError(f"unknown request {str(request.get('op'))[:80]!r}")
 
+    def idle(self) -> list[Running]:
+        """Return the sessions that wait for a cell, the oldest first."""
+        tokens = self._sessions.idle_tokens()
+        with self._lock:
+            return [opened.idle.now() for token, opened in self._opened.items() if token in tokens]
+
     def close(self) -> None:
         """End every session; calling it twice is fine."""
         self._sessions.close_all()
@@ -129,7 +138,7 @@ class SessionRequests:
         with self._lock:
             kept = self._sessions.tokens()
             self._opened = {other: opened for other, opened in self._opened.items() if other in kept}
-            self._opened[token] = _Opened(subject, admitted)
+            self._opened[token] = _Opened(subject, admitted, self._followed.seen(admitted, "idle"))
         return subject
 
     def _run(self, request: Message, progress: Progress, shared: Sequence[int]) -> Message:
@@ -147,7 +156,7 @@ class SessionRequests:
             watch = progress.watch(stack.enter_context(Cancellation()))
             stack.enter_context(progress.answers.cancel_when_gone(watch.cancellation))
             if opened is not None and opened.admitted.grant.principal == principal:
-                followed = self._followed.follow(opened.admitted, cell.label, has_started=True)
+                followed = self._followed.follow(self._followed.seen(opened.admitted, "running", cell.label))
                 watch = stack.enter_context(followed).following(watch)
             result = self._sessions.run(principal, token, cell, watch)
         result = told_uncounted(result, self._uncounted)

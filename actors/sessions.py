@@ -233,6 +233,11 @@ class Sessions:
         with self._changed:
             return frozenset(self._kept)
 
+    def idle_tokens(self) -> frozenset[str]:
+        """Return which sessions run nothing; for the pool's own use."""
+        with self._changed:
+            return frozenset(token for token, kept in self._kept.items() if kept.session and kept.running is None)
+
     def _admit(self, principal: str, token: str, idle_s: float) -> _Kept:
         with self._changed:
             if self._closed:

@@ -1,21 +1,22 @@
-"""Executions that run just now: what pools say of them, and how fast they use what the kernel counts."""
+"""Executions, sessions and observations: what pools say of those that there are, and how fast they use the kernel."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from runvisor.policies.errors import ProtocolError
 from runvisor.policies.values import is_number
 from runvisor.policies.witness import KernelUsage
 
-State = Literal["waiting", "running"]
+State = Literal["waiting", "running", "idle"]
+_STATES: Final[tuple[State, ...]] = ("waiting", "running", "idle")
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """One execution, as it stood at one moment."""
+    """One execution, session or observation, as it stood at one moment."""
 
     id: str
     """Its runtime, and a number that its pool gives no other."""
@@ -25,9 +26,9 @@ class Running:
     label: str
     trust: str
     state: State
-    """``waiting`` until an instance has acknowledged the task."""
+    """``waiting`` until an instance has acknowledged the task; ``idle`` is a session without a cell."""
     age_s: float
-    """Since it was admitted."""
+    """Since it was admitted; of a session that is idle, since it was opened."""
     kernel: KernelUsage | None = None
     """What was counted up to now; None where nothing is."""
 
@@ -50,7 +51,7 @@ class Running:
             True
         """
         try:
-            if data["state"] not in ("waiting", "running") or not is_number(data["age_s"]):
+            if data["state"] not in _STATES or not is_number(data["age_s"]):
                 raise ValueError("no state or no age")
             texts = {name: str(data[name]) for name in ("id", "principal", "runtime", "variant", "label", "trust")}
             kernel = None if data["kernel"] is None else KernelUsage.from_wire(data["kernel"])

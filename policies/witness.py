@@ -1,6 +1,6 @@
 """What the kernel counted of an execution: the layout of its counters, and their reading.
 
-Programs at the entry and exit of each system call add to an account of 64-bit
+Programs at the end of each system call add to an account of 64-bit
 counters; see docs/witness.md. Nothing here asks the kernel.
 """
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 CALLS: Final = 513
 """Rows of each table: one per number of a system call, and a last one for all numbers from 512."""
-OWNER: Final = 0
-"""The first word of an account: the id of the sandbox that it counts."""
+FILTER: Final = 0
+"""The first word of an account: the number of the filter that binds the sandbox, or 0 if none does."""
 TOTALS: Final = ("read_bytes", "written_bytes", "cpu_ns", "switches")
 REFUSED: Final = ("EPERM", "ENOSYS")
 """The answers of our seccomp filters."""
 DENIED: Final = ("EPERM", "EACCES", "EROFS")
 """The answers by which the kernel itself says no: capabilities, Landlock and file modes, a read-only root."""
-_TOTALS_AT: Final = OWNER + 1
+_TOTALS_AT: Final = FILTER + 1
 TABLES_AT: Final = _TOTALS_AT + len(TOTALS)
 """Where the first table begins: the calls that were carried out."""
 WORDS: Final = TABLES_AT + CALLS * (1 + len(REFUSED) + len(DENIED))
@@ -58,7 +58,7 @@ class KernelUsage:
     """
 
     syscalls: int = 0
-    """System calls that were carried out, whatever their answer."""
+    """System calls that were carried out and have ended, whatever their answer."""
     cpu_s: float = 0.0
     """Time on a core, in all threads. Of a thread that still runs, up to its last switch or write."""
     switches: int = 0

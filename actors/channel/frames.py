@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import time
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -180,25 +181,34 @@ class FrameSocket:
         """Return the next message, or None at the end of the stream."""
         return self.receive_with_fds(0)[0]
 
-    def receive_with_fds(self, max_fds: int = MAX_FDS) -> tuple[Message | None, list[int]]:
+    def receive_with_fds(
+        self, max_fds: int = MAX_FDS, *, deadline: float | None = None
+    ) -> tuple[Message | None, list[int]]:
         """Return the next message and the descriptors that came with it (the caller owns them).
+
+        Args:
+            max_fds: As many of them are taken.
+            deadline: By `time.monotonic`: when all of it must be there, however it drips. What `settimeout`
+                has set is changed. None bounds each wait as that says.
 
         Raises:
             ProtocolError: The frame is too large, cut off, or not a message.
+            TimeoutError: It is not there in time.
         """
         fds: list[int] = []
         try:
+            self._bound(deadline)
             if max_fds:
                 first, fds = self._receive_rights(max_fds)
             else:
                 first = self._socket.recv(_LENGTH.size)
             if not first:
                 return None, fds
-            header = first if len(first) == _LENGTH.size else first + self._exactly(_LENGTH.size - len(first))
+            header = first if len(first) == _LENGTH.size else first + self._exactly(_LENGTH.size - len(first), deadline)
             (length,) = _LENGTH.unpack(header)
             if length > self._max_bytes:
                 raise FrameTooLarge(f"the peer announced a frame of {length} bytes; the limit is {self._max_bytes}")
-            return decode(self._exactly(length)), fds
+            return decode(self._exactly(length, deadline)), fds
         except BaseException:
             for fd in fds:
                 os.close(fd)
@@ -214,12 +224,23 @@ class FrameSocket:
                 fds.frombytes(data[: len(data) - len(data) % _FD_BYTES])
         return first, list(fds)
 
-    def _exactly(self, size: int) -> bytes | bytearray:
+    def _bound(self, deadline: float | None) -> None:
+        """Let the next wait end at a deadline, if there is one."""
+        if deadline is None:
+            return
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError("the message is not whole in time")
+        self._socket.settimeout(left_s)
+
+    def _exactly(self, size: int, deadline: float | None) -> bytes | bytearray:
+        self._bound(deadline)
         first = self._socket.recv(min(size, _CHUNK))
         if len(first) == size:
             return first
         buffer = bytearray(first)
         while len(buffer) < size:
+            self._bound(deadline)
             chunk = self._socket.recv(min(size - len(buffer), _CHUNK))
             if not chunk:
                 raise ProtocolError("the stream ended inside a frame")

@@ -6,7 +6,7 @@ Source: Documentation/bpf/btf.rst (the binary layout).
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -33,19 +33,20 @@ def function_ids(data: bytes, names: Iterable[str]) -> dict[str, int]:
     Raises:
         ValueError: The bytes are not BTF.
     """
-    types, texts = _sections(data)
-    wanted: dict[int, str] = {}
-    for name in names:
-        at = data.find(b"\0" + name.encode() + b"\0", texts.start, texts.stop)
-        if at >= 0:
-            wanted[at + 1 - texts.start] = name
-    found: dict[str, int] = {}
-    for number, (_, name_at, kind) in enumerate(_walk(data, types), 1):
-        if kind == _FUNC and name_at in wanted:
-            found[wanted[name_at]] = number
-            if len(found) == len(wanted):
-                break
-    return found
+    return _ids(data, _FUNC, {name.encode(): name for name in names})
+
+
+def tracepoint_ids(data: bytes, names: Iterable[str]) -> dict[str, int]:
+    """Return the BTF ids of raw tracepoints, those that exist: what a program that knows their types is loaded for.
+
+    Args:
+        data: The bytes of ``/sys/kernel/btf/vmlinux`` (a walk of some 50 ms).
+        names: For example ``sys_exit``.
+
+    Raises:
+        ValueError: The bytes are not BTF.
+    """
+    return _ids(data, _TYPEDEF, {_RAW_TRACEPOINT + name.encode(): name for name in names})
 
 
 def member_offsets(data: bytes, members: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
@@ -116,6 +117,23 @@ def raw_tracepoints(data: bytes) -> dict[str, int]:
                 break
         else:
             found[name] = max(0, (_TYPE.unpack_from(data, at)[1] & 0xFFFF) - 1)
+    return found
+
+
+def _ids(data: bytes, wanted_kind: int, names: Mapping[bytes, str]) -> dict[str, int]:
+    """Return the ids of types of one kind, under what the caller calls each name."""
+    types, texts = _sections(data)
+    wanted: dict[int, str] = {}
+    for text, name in names.items():
+        at = data.find(b"\0" + text + b"\0", texts.start, texts.stop)
+        if at >= 0:
+            wanted[at + 1 - texts.start] = name
+    found: dict[str, int] = {}
+    for number, (_, name_at, kind) in enumerate(_walk(data, types), 1):
+        if kind == wanted_kind and name_at in wanted:
+            found[wanted[name_at]] = number
+            if len(found) == len(wanted):
+                break
     return found
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from runvisor.actors.cancellation import Cancellation
 from runvisor.actors.channel.frames import MAX_FRAME_BYTES, FrameBuffer, Message, encode
+from runvisor.actors.ebpf.answers import checked_load
 from runvisor.actors.ebpf.loaded import LoadedProgram, LoadedPrograms
 from runvisor.actors.ebpf.placement import Placement
 from runvisor.actors.ebpf.work import SHORT_RUN, Work
@@ -32,7 +33,6 @@ _MEMORY_BYTES: Final = 1024 * MiB
 _START_S: Final = 10.0
 _GRACE_S: Final = 0.25
 """How long past its deadline an executor may take to say so, before it is killed."""
-_SHORTEST_S: Final = 0.001
 _EXIT_S: Final = 1.0
 _READ_BYTES: Final = 1 << 16
 _FRESH: Final = 2
@@ -140,26 +140,27 @@ class Executor:
 
     def _load(self, work: Work, deadline: float) -> tuple[LoadedProgram | None, Message]:
         """Have a program loaded, and map its input."""
-        self._channel.settimeout(max(_SHORTEST_S, deadline - time.monotonic() + _GRACE_S))
         for surplus in self._loaded.surplus(work.artifact, work.needed_bytes):
             surplus.close()
-            self._channel.send({"op": "unload", "program": surplus.number})
+            self.send({"op": "unload", "program": surplus.number}, deadline)
         number = next(self._numbers)
-        self._channel.send({"op": "load", "program": number, **work.load_message()})
+        self.send({"op": "load", "program": number, **work.load_message()}, deadline)
         self._loading = True
-        answer, fds = self._channel.receive_with_fds(work.shared_maps)
+        answer, fds = self._channel.receive_with_fds(work.shared_maps, deadline=deadline + _GRACE_S)
         self._loading = False
         self._channel.settimeout(None)
-        if answer is None:
-            raise ProtocolError("it ended within a task", "ebpf")
-        is_loaded = answer.get("op") == "loaded"
-        if not is_loaded or len(fds) != work.shared_maps:
+        try:
+            if answer is None:
+                raise ProtocolError("it ended within a task", "ebpf")
+            if checked_load(answer)["op"] != "loaded":
+                return None, answer
+            if len(fds) != work.shared_maps:
+                raise ProtocolError(f"it shares {len(fds)} maps, not {work.shared_maps}", "ebpf")
+            mapped, fds = fds, []
+        finally:
             for fd in fds:
                 os.close(fd)
-            if is_loaded:
-                raise ProtocolError(f"it shares {len(fds)} maps, not {work.shared_maps}", "ebpf")
-            return None, answer
-        loaded = work.loaded(number, fds)
+        loaded = work.loaded(number, mapped)
         self._loaded.add(work.artifact, loaded)
         return loaded, answer
 

@@ -7,6 +7,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any, Final, Protocol
 
 from runvisor.actors.channel.frames import Message
+from runvisor.actors.ebpf.answers import checked_run, checked_state
 from runvisor.actors.ebpf.compiler import Artifact
 from runvisor.actors.ebpf.loaded import LoadedProgram, LoadedRecords, wanted_blocks
 from runvisor.policies.errors import ProtocolError
@@ -22,7 +23,7 @@ class Ask(Protocol):
     """The way to one loaded program, for one execution. Each message gets an answer, in order."""
 
     def __call__(self, request: Message) -> Message:
-        """Send a ``run`` message, with its deadline, and return the executor's answer."""
+        """Send a ``run`` message, with its deadline, and return the executor's answer, believed nothing yet."""
         ...
 
     def send(self, request: Message) -> None:
@@ -134,7 +135,7 @@ class RecordWork:
         loaded.clear(len(records))
         for number, first in enumerate(range(0, len(records) or 1, per_part)):
             if len(under_way) == in_map:  # its place in the map is free when the part before it is done
-                self._take(loaded, ask, under_way.popleft(), total)
+                self._take(loaded, ask, under_way.popleft(), per_part, total)
                 if total.failure is not None:
                     break
             part = records[first : first + per_part]
@@ -150,12 +151,13 @@ class RecordWork:
             )
             under_way.append(first)
         while under_way:
-            self._take(loaded, ask, under_way.popleft(), total)
-        return total.answer()
+            self._take(loaded, ask, under_way.popleft(), per_part, total)
+        answer = total.answer()
+        return answer if total.failure is not None else checked_state(answer, self.artifact.state_bytes)
 
-    def _take(self, loaded: LoadedRecords, ask: Ask, first: int, total: _Total) -> None:
+    def _take(self, loaded: LoadedRecords, ask: Ask, first: int, per_part: int, total: _Total) -> None:
         """Take the answer about the part that begins with a record; behind a failure, only take it."""
-        total.add(ask.answer())
+        total.add(ask.answer(), min(per_part, len(self._records) - first))
         if total.failure is None:
             loaded.collect(self._collected, first)
 
@@ -168,13 +170,13 @@ class _Total:
         self._selected, self._cpu_s = 0, 0.0
         self._last: Message = {}
 
-    def add(self, answer: Message) -> None:
-        if answer.get("op") == "done":
-            selected, cpu_s = answer.get("selected"), answer.get("cpu_s")
-            if not isinstance(selected, int) or not isinstance(cpu_s, float):
-                raise ProtocolError("the executor's counts are not numbers", "ebpf")
+    def add(self, answer: Message, most: int) -> None:
+        if checked_run(answer)["op"] == "done":
+            selected = answer.get("selected")
+            if not isinstance(selected, int) or not 0 <= selected <= most:
+                raise ProtocolError(f"the executor's count of {most} records is no such number", "ebpf")
             self._selected += selected
-            self._cpu_s += cpu_s
+            self._cpu_s += answer["cpu_s"]
             self._last = answer
         elif self.failure is None:
             self.failure = answer

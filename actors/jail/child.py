@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 from runvisor.actors.channel.frames import FrameSocket, Message
 from runvisor.actors.jail import scratch as scratches
+from runvisor.actors.jail.seccomp import FilterKind
 from runvisor.actors.jail.uids import UIDS
 from runvisor.actors.process_birth import process_birth
 from runvisor.policies.errors import ProtocolError, SpawnFailed, WorkerCrashed
@@ -92,6 +93,7 @@ class Child:
         listeners: Its listening sockets, for the broker of its network to take.
         scratch: The host folder it writes in, where it has no mounts of its own.
         identity: Its own cgroup's id, where its zygote was told to find it (see `unified.identity_of`).
+        filter: What answers for the kernel to some of its system calls; None if nothing does.
     """
 
     def __init__(self, number: int, pid: int, uid: int, fds: list[int], slot: MemoryBound, scratch: str = "") -> None:
@@ -103,6 +105,7 @@ class Child:
         self.listeners: list[int] = []
         self.scratch = scratch
         self.identity: int | None = None
+        self.filter: FilterKind | None = None
         self.channel = FrameSocket(socket.socket(fileno=fds[0]))
         self.stdout_fd, self.stderr_fd, self.pidfd = fds[1:]
         self._slot = slot

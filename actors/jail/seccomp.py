@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from typing import Final
+from typing import Final, NamedTuple
 
 from runvisor.actors.jail import kernel
 from runvisor.actors.jail.spec import SyscallList
@@ -67,16 +67,28 @@ _PRCTL_OPTIONS: Final = (3, 15, 16, 23, 0x53564D41)  # get dumpable, set/get nam
 _IOCTLS: Final = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # tty queries, FIONREAD, FIONBIO, close-on-exec
 
 
+class FilterKind(NamedTuple):
+    """Which filter binds a sandbox: one kind has the same instructions in every process."""
+
+    syscalls: SyscallList
+    networked: bool
+    """Also what a TCP client needs, whose connections end at the broker's listeners."""
+
+
+def filter_code(kind: FilterKind) -> bytes:
+    """Compile a filter to what the kernel loads: instructions of classic BPF."""
+    return _compile(kind.syscalls, networked=kind.networked)
+
+
 class Filter:
     """A compiled allow-list, ready to be loaded by any child of this process.
 
     Args:
-        syscalls: Which list.
-        networked: Also what a TCP client needs, whose connections end at the broker's listeners.
+        kind: Which list.
     """
 
-    def __init__(self, syscalls: SyscallList, *, networked: bool = False) -> None:
-        code = _compile(syscalls, networked=networked)
+    def __init__(self, kind: FilterKind) -> None:
+        code = filter_code(kind)
         self._code = ctypes.create_string_buffer(code, len(code))
         self._program = _Program(len(code) // 8, ctypes.addressof(self._code))
 

@@ -11,6 +11,7 @@ from runvisor.policies.permissions import MiB
 
 SyscallList = Literal["guest", "engine", "bpf", "compiler"]
 
+SECCOMP: Final = "seccomp allow-list"
 MEMORY_CGROUP: Final = "memory cgroup"
 CPU_CGROUP: Final = "cpu cgroup"
 LAYERS: Final = (
@@ -23,7 +24,7 @@ LAYERS: Final = (
     "landlock",
     "own uid",
     "no capabilities",
-    "seccomp allow-list",
+    SECCOMP,
     MEMORY_CGROUP,
     CPU_CGROUP,
 )

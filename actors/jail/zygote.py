@@ -19,7 +19,8 @@ from runvisor.actors.jail.egress.plan import NetworkPlan
 from runvisor.actors.jail.mounts import SCRATCH, View
 from runvisor.actors.jail.own_process import OwnProcess
 from runvisor.actors.jail.process_limit import ProcessLimit
-from runvisor.actors.jail.spec import CPU_CGROUP, EGRESS_FILTER, JailSpec
+from runvisor.actors.jail.seccomp import FilterKind
+from runvisor.actors.jail.spec import CPU_CGROUP, EGRESS_FILTER, SECCOMP, JailSpec
 from runvisor.actors.jail.standing import find_standing, layers_for
 from runvisor.actors.jail.uids import UIDS
 from runvisor.actors.jail.unified import identity_of
@@ -180,6 +181,8 @@ class Zygote:
             child.limit_memory(memory_bytes, final=False)
             if self.identified:
                 child.identity = identity_of(child.pid)
+            if SECCOMP in child.layers:
+                child.filter = FilterKind(self.spec.syscalls, networked=network is not None)
             if filtered is not None and network is not None:
                 child.at_close(filtered.filter.admit(netns_cookie(child.listeners[0]), network.ports))
         except (SpawnFailed, WorkerCrashed, OSError) as error:

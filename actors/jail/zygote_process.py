@@ -30,7 +30,7 @@ from runvisor.actors.jail.egress.plan import NetworkPlan
 from runvisor.actors.jail.huge_pages import collapse_private_memory
 from runvisor.actors.jail.inmate import Admission, Descriptors, become_inmate
 from runvisor.actors.jail.namespaces import enter_user_namespace
-from runvisor.actors.jail.seccomp import Filter
+from runvisor.actors.jail.seccomp import Filter, FilterKind
 from runvisor.actors.jail.spec import MEMORY_CGROUP, USER_NAMESPACE, JailSpec
 from runvisor.policies.errors import ProtocolError
 
@@ -123,7 +123,7 @@ class _ZygoteProcess:
         sys.path.extend(self._spec.import_from)
         if "pid namespace" in self._layers:
             self._own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-        self._filters = Filter(self._spec.syscalls)
+        self._filters = Filter(FilterKind(self._spec.syscalls, networked=False))
         self._guest: ModuleType = importlib.import_module(self._spec.guest)
         self._guest.preload(dict(self._spec.options))
         threads = len(list(Path("/proc/self/task").iterdir()))
@@ -213,7 +213,7 @@ class _ZygoteProcess:
 
     @functools.cache  # noqa: B019  # this object lives as long as its process
     def _networked_filters(self) -> Filter:
-        return Filter(self._spec.syscalls, networked=True)
+        return Filter(FilterKind(self._spec.syscalls, networked=True))
 
     def _make_slot(self, slot: str) -> list[int]:
         """Make a group for one child in each tree; return the files by which it joins them."""

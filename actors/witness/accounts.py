@@ -11,7 +11,6 @@ import mmap
 import os
 import select
 import socket
-import struct
 import threading
 import time
 from pathlib import Path
@@ -22,13 +21,14 @@ import numpy as np
 
 from runvisor.actors.channel.frames import FrameSocket
 from runvisor.actors.channel.unix import peer_uid
-from runvisor.actors.ebpf.maps import Map, MapKind
 from runvisor.actors.jail import kernel
-from runvisor.actors.witness.programs import ACCOUNTS, PROGRAMS
+from runvisor.actors.witness.programs import ACCOUNTS, PROGRAMS, SHARED, filter_number
+from runvisor.actors.witness.registered import Registered
 from runvisor.policies.errors import ProtocolError
-from runvisor.policies.witness import ACCOUNT_BYTES, OWNER, WORDS, KernelUsage, read_words
+from runvisor.policies.witness import ACCOUNT_BYTES, FILTER, WORDS, KernelUsage, read_words
 
 if TYPE_CHECKING:
+    from runvisor.actors.jail.seccomp import FilterKind
     from runvisor.policies.witness import Words
 
 _MEMBARRIER: Final = {"x86_64": 324, "aarch64": 283}.get(kernel.MACHINE, -1)
@@ -37,7 +37,7 @@ _GRACE_S: Final = 0.1
 _RECYCLED_S: Final = 0.2
 """How long to wait for an account that was used to be fit for use again; some milliseconds, as a rule."""
 _CONNECT_S: Final = 5.0
-_DESCRIPTORS: Final = 2 + len(PROGRAMS)
+_DESCRIPTORS: Final = len(SHARED) + len(PROGRAMS)
 ENDED: Final = "the process that counts has ended; start the supervisor anew"
 
 
@@ -62,11 +62,11 @@ class Accounts:
             for fd in fds:
                 os.close(fd)
             raise NotCounted(str((message or {}).get("what", ENDED)))
-        self._ids = Map.received(fds[0], MapKind.HASH, 8, 4)
-        memory = mmap.mmap(fds[1], -(-ACCOUNTS * ACCOUNT_BYTES // mmap.PAGESIZE) * mmap.PAGESIZE)
+        ids, accounts, change, *self._links = fds
+        self._registered = Registered(ids, change)
+        memory = mmap.mmap(accounts, -(-ACCOUNTS * ACCOUNT_BYTES // mmap.PAGESIZE) * mmap.PAGESIZE)
         self._words: Words = np.frombuffer(memory, np.uint64, ACCOUNTS * WORDS).reshape(ACCOUNTS, WORDS)
-        os.close(fds[1])
-        self._links = fds[2:]
+        os.close(accounts)
         self._lock = threading.Lock()
         self._free: SimpleQueue[int] = SimpleQueue()
         self._retired: SimpleQueue[tuple[int | None, int] | None] = SimpleQueue()
@@ -115,17 +115,22 @@ class Accounts:
         """Why nothing more is counted; empty while it is."""
         return self._ended
 
-    def open(self, identity: int | None) -> Account:
-        """Register a child; what it does from now on is counted.
+    def open(self, identity: int | None, bound_by: FilterKind | None = None) -> Account:
+        """Register a child; each system call of it that ends from now on is counted.
 
         Args:
             identity: From `runvisor.actors.jail.unified.identity_of`.
+            bound_by: The filter that answers for the kernel to some of its calls.
 
         Raises:
             NotCounted: It cannot be; the text says why.
         """
         if identity is None:
             raise NotCounted("the sandbox has no cgroup of its own in a v2 hierarchy")
+        try:
+            its_filter = filter_number(bound_by)
+        except ValueError:
+            raise NotCounted("the programs that count do not know the filter of such a sandbox") from None
         with self._lock:
             if self._ended:
                 raise NotCounted(self._ended)
@@ -135,10 +140,10 @@ class Accounts:
         except Empty:
             self._leave(None, None)
             raise NotCounted("more executions at once than there are accounts") from None
-        self._words[number, OWNER] = identity
+        self._words[number, FILTER] = its_filter
         try:
             with self._lock:
-                self._ids.update(struct.pack("=Q", identity), struct.pack("=I", number))
+                self._registered.add(identity, number)
         except OSError as error:
             self._leave(None, number)
             raise NotCounted(f"the kernel does not register the sandbox: {error}") from None
@@ -191,7 +196,7 @@ class Accounts:
         self._retired.put(None)
         for link in self._links:
             os.close(link)
-        self._ids.close()
+        self._registered.close()
         self._words = np.empty((0, WORDS), np.uint64)  # the last reference to the mapping
 
     def _hear(self) -> None:
@@ -214,17 +219,14 @@ class Accounts:
         with self._lock:
             if self._ended:  # what is registered still is struck off by the witness, or goes with it
                 return False
+            left: list[tuple[int, int]] = []
             for each in retired:
                 assert each is not None
                 identity, number = each
                 numbers.append(number)
-                self._words[number, OWNER] = 0
-                if identity is None:
-                    continue
-                key = struct.pack("=Q", identity)
-                with contextlib.suppress(OSError):
-                    if self._ids.lookup(key) == struct.pack("=I", number):  # else it has its next account already
-                        self._ids.delete(key)
+                if identity is not None:
+                    left.append((identity, number))
+            self._registered.remove(left)
         settle()
         with self._lock:
             if self._ended:

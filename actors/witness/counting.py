@@ -11,6 +11,7 @@ from runvisor.policies.result import Result
 from runvisor.policies.witness import KernelUsage
 
 if TYPE_CHECKING:
+    from runvisor.actors.jail.seccomp import FilterKind
     from runvisor.policies.witness import Words
 
 _END_S: Final = 2.0
@@ -23,6 +24,8 @@ class Watched(Protocol):
     pidfd: int
     identity: int | None
     """From `runvisor.actors.jail.unified.identity_of`."""
+    filter: FilterKind | None
+    """What answers for the kernel to some of its system calls."""
 
 
 class Witnessing:
@@ -65,7 +68,7 @@ class Witnessing:
         if self.accounts is None:
             return Counting(child, None, self.reason)
         try:
-            return Counting(child, self.accounts.open(child.identity), "")
+            return Counting(child, self.accounts.open(child.identity, child.filter), "")
         except NotCounted as error:
             return Counting(child, None, str(error))
 

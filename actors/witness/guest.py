@@ -11,9 +11,9 @@ from typing import Any
 
 from runvisor.actors.channel.frames import FrameSocket
 from runvisor.actors.ebpf import bpf
-from runvisor.actors.ebpf.attach import attach_raw_tracepoint
+from runvisor.actors.ebpf.attach import RAW_TYPED, attach_typed_tracepoint
 from runvisor.actors.ebpf.relocation import relocate
-from runvisor.actors.witness.programs import PROGRAMS, make_maps, shared_maps
+from runvisor.actors.witness.programs import PROGRAMS, SHARED, make_maps
 
 
 def preload(options: dict[str, Any]) -> None:
@@ -33,7 +33,7 @@ def serve(channel: FrameSocket, prepared: None) -> None:
     if request is None:
         return
     try:
-        fds = _attach(request["instructions"])
+        fds = _attach(request["instructions"], request["types"])
     except bpf.VerifierRefusal as error:
         channel.send({"op": "failed", "what": f"the kernel refuses a program: {error.log.strip()[-500:]}"})
         return
@@ -44,15 +44,19 @@ def serve(channel: FrameSocket, prepared: None) -> None:
     channel.receive()
 
 
-def _attach(instructions: dict[str, bytes]) -> list[int]:
+def _attach(instructions: dict[str, bytes], types: dict[str, int]) -> list[int]:
     """Return the shared maps' descriptors, and then one for each attachment."""
     maps = make_maps()
     descriptors = {index: each.fd for index, each in maps.items()}
     links: list[int] = []
     for function, tracepoint in PROGRAMS.items():
         program = bpf.load_program(
-            relocate(instructions[function], descriptors), bpf.ProgramType.RAW_TRACEPOINT, name=function.encode()
+            relocate(instructions[function], descriptors),
+            bpf.ProgramType.TRACING,
+            attach_type=RAW_TYPED,
+            attach_btf_id=types[tracepoint],
+            name=function.encode(),
         )
-        links.append(attach_raw_tracepoint(program, tracepoint))
+        links.append(attach_typed_tracepoint(program))
         os.close(program)
-    return [*shared_maps(maps), *links]
+    return [*(maps[index].fd for index in SHARED), *links]

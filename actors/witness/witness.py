@@ -11,7 +11,6 @@ import os
 import select
 import shutil
 import socket
-import struct
 import tempfile
 import threading
 import time
@@ -22,9 +21,8 @@ from typing import Final
 
 from runvisor.actors.channel.frames import FrameSocket
 from runvisor.actors.channel.unix import peer_uid
-from runvisor.actors.ebpf import bcc_package
+from runvisor.actors.ebpf import bcc_package, btf
 from runvisor.actors.ebpf.compiler import Compiler
-from runvisor.actors.ebpf.maps import Map, MapKind
 from runvisor.actors.jail import kernel
 from runvisor.actors.jail.child import Child
 from runvisor.actors.jail.spec import JailSpec
@@ -32,7 +30,8 @@ from runvisor.actors.jail.unified import unified_mount
 from runvisor.actors.jail.zygote import Zygote
 from runvisor.actors.runtime import PoolSize
 from runvisor.actors.witness.accounts import settle
-from runvisor.actors.witness.programs import ACCOUNTS, PROGRAMS, text
+from runvisor.actors.witness.programs import ACCOUNTS, PROGRAMS, SHARED, text
+from runvisor.actors.witness.registered import Registered
 from runvisor.policies.errors import ProtocolError, RunvisorError, SpawnFailed
 from runvisor.policies.permissions import MiB
 
@@ -44,6 +43,7 @@ _COMPILE_S: Final = 30.0
 _ATTACH_S: Final = 20.0
 _CLIENT_S: Final = 5.0
 _AGAIN_S: Final = 0.1
+_DESCRIPTORS: Final = len(SHARED) + len(PROGRAMS)
 _REMEDY: Final = (
     "run as root with CAP_BPF and CAP_PERFMON (docker: --privileged, or --cap-add BPF --cap-add PERFMON), "
     'or leave observability="kernel" out'
@@ -85,8 +85,7 @@ class Witness:
 
     def registered(self) -> Iterator[tuple[int, int]]:
         """Yield the id of each sandbox that is counted now, and the number of its account."""
-        for key, value in self._ids.items():
-            yield struct.unpack("=Q", key)[0], struct.unpack("=I", value)[0]
+        yield from self._registered.items()
 
     def start(self) -> None:
         """Compile, load and attach the programs, and listen; about a second.
@@ -105,7 +104,8 @@ class Witness:
             if isinstance(error, SpawnFailed):
                 raise
             raise SpawnFailed(f"the programs that count cannot be made: {error.what}", "witness", _REMEDY) from None
-        self._ids = Map.received(self._fds[0], MapKind.HASH, 8, 4)
+        ids, _, change = self._fds[: len(SHARED)]
+        self._registered = Registered(os.dup(ids), os.dup(change))
         self._folder = Path(tempfile.mkdtemp(prefix="runvisor-witness-"))  # mkdtemp makes it 0700
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(self.path)
@@ -128,12 +128,12 @@ class Witness:
     def _attach(self, child: Child, instructions: dict[str, bytes]) -> list[int]:
         try:
             child.channel.settimeout(_ATTACH_S)
-            child.channel.send({"instructions": instructions})
-            answer, fds = child.channel.receive_with_fds(2 + len(PROGRAMS))
+            child.channel.send({"instructions": instructions, "types": _types()})
+            answer, fds = child.channel.receive_with_fds(_DESCRIPTORS)
             child.channel.settimeout(None)
         except (OSError, ProtocolError) as error:
             raise SpawnFailed(f"the process that counts does not come up: {error}", "witness", _REMEDY) from None
-        if answer is None or answer.get("op") != "attached" or len(fds) != 2 + len(PROGRAMS):
+        if answer is None or answer.get("op") != "attached" or len(fds) != _DESCRIPTORS:
             for fd in fds:
                 os.close(fd)
             what = (answer or {}).get("what", "it has ended")
@@ -165,9 +165,9 @@ class Witness:
             for channel, _ in self._clients.values():
                 channel.close()
             self._clients.clear()
-            for fd in self._fds[1:]:
+            for fd in self._fds:
                 os.close(fd)
-            self._ids.close()
+            self._registered.close()
 
     def _admit(self) -> int | None:
         """Take one pool in; return the descriptor by which it is known."""
@@ -199,9 +199,7 @@ class Witness:
         """Strike off what a pool that is gone left registered."""
         channel, numbers = self._clients.pop(client)
         channel.close()
-        for identity, number in list(self.registered()):
-            if number in numbers:
-                self._ids.delete(struct.pack("=Q", identity))
+        self._registered.remove([each for each in self.registered() if each[1] in numbers])
         settle()
         self._free |= numbers
 
@@ -216,6 +214,22 @@ def _check_machine() -> None:
         )
     if bcc_package.folder() is None:
         raise SpawnFailed("there is no bcc, which compiles what counts", "witness", bcc_package.REMEDY)
+
+
+@cache
+def _types() -> dict[str, int]:
+    """Return what the kernel calls the tracepoints of the programs.
+
+    Raises:
+        SpawnFailed: It does not say.
+    """
+    try:
+        found = btf.tracepoint_ids(btf.VMLINUX.read_bytes(), PROGRAMS.values())
+    except (OSError, ValueError):
+        found = {}
+    if len(found) < len(PROGRAMS):
+        raise SpawnFailed("the kernel does not describe its tracepoints", "witness", "use a kernel with BTF")
+    return found
 
 
 @cache

@@ -131,17 +131,20 @@ def run(job: Job) -> dict[str, dict[str, float]]:
     return figures
 
 
-def compare(todo: Sequence[Job], *, processes: int = PROCESSES, done: Callable[[], None] = lambda: None) -> Comparison:
-    """Run jobs side by side in processes that give way to everything else.
+def compare(
+    todo: Sequence[Job], *, processes: int = PROCESSES, nice: int = NICE, done: Callable[[], None] = lambda: None
+) -> Comparison:
+    """Run jobs side by side, in processes of their own.
 
     Args:
         todo: The jobs.
         processes: How many at once.
+        nice: How much they give way to others.
         done: Called after each job.
     """
     comparison = Comparison()
     found: dict[Job, dict[str, dict[str, float]]] = {}
-    with ProcessPoolExecutor(processes, initializer=os.nice, initargs=(NICE,)) as pool:
+    with ProcessPoolExecutor(processes, initializer=os.nice, initargs=(nice,)) as pool:
         futures = {pool.submit(run, job): job for job in todo}
         for future in as_completed(futures):
             found[futures[future]] = future.result()

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks.measure import RESULTS, machine
-from benchmarks.scheduler.comparison import PROCESSES, Comparison, compare, jobs
+from benchmarks.scheduler.comparison import NICE, PROCESSES, Comparison, compare, jobs
 from benchmarks.scheduler.contenders import ABLATIONS, BASELINES, CONTENDERS, HERDING, OURS
 from benchmarks.scheduler.plots import draw_herding, draw_regrets
 from benchmarks.scheduler.regimes import REGIMES, REQUESTS
@@ -47,6 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--first-seed", type=int, default=0, help="where they begin; 1000 and on tuned the baselines")
     parser.add_argument("--requests", type=int, default=REQUESTS, help="in a run")
     parser.add_argument("--processes", type=int, default=PROCESSES, help="at once")
+    parser.add_argument("--nice", type=int, default=NICE, help="how much to give way to others")
     parser.add_argument("--quick", action="store_true", help="a minute's version; keeps nothing")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON and nothing else")
     asked = parser.parse_args(arguments)
@@ -58,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
         todo += jobs(REGIMES[:1], HERDING, seeds=chosen, requests=requests, handles=number)
     with Progress(console=Console(stderr=True), disable=asked.json) as progress:
         task = progress.add_task("simulating", total=len(todo))
-        comparison = compare(todo, processes=asked.processes, done=lambda: progress.advance(task))
+        comparison = compare(todo, processes=asked.processes, nice=asked.nice, done=lambda: progress.advance(task))
     found = verdicts(comparison, regimes, OURS.name, [each.name for each in BASELINES], HANDLES)
     everything = {
         "question": "how far from an oracle are the choices, in simulation",

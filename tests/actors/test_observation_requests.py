@@ -26,6 +26,7 @@ from runvisor.policies.errors import CapabilityDenied, ConfigError, ProtocolErro
 from runvisor.policies.observations import Column, ObservationRequest, ObservedTable
 from runvisor.policies.permissions import Permissions
 from runvisor.policies.result import Isolation, Result
+from runvisor.policies.running import Running
 from runvisor.policies.task import Task
 from runvisor.policies.tickets import ProcessTicket
 from runvisor.policies.trust import Grant, Trust
@@ -42,6 +43,7 @@ class Watcher:
     def __init__(self) -> None:
         self.ended = threading.Event()
         self.asked: list[tuple[str, str]] = []
+        self.meanwhile: Callable[[], None] = lambda: None
 
     def probe(self) -> Probe:
         return Probe(self.name, True, "")
@@ -55,6 +57,7 @@ class Watcher:
     def observe(self, request: ObservationRequest, watch: Watch, principal: str = "", birth: str = "") -> ObservedTable:
         self.asked.append((principal, birth))
         watch.started()
+        self.meanwhile()
         stopped = threading.Event()
         with watch.cancellation.waking(stopped.set):
             if not watch.cancellation.cancelled:
@@ -126,6 +129,16 @@ def ask(service: PoolService, **changes: Any) -> Message:
 
 def error_of(answer: Message) -> RunvisorError:
     return RunvisorError.from_wire(answer["error"])
+
+
+def test_who_looks_on_sees_an_observation_until_it_ends(service: PoolService, watcher: Watcher) -> None:
+    seen: list[Running] = []
+    watcher.meanwhile = lambda: seen.extend(service.running())
+    ask(service)
+    (one,) = seen
+    assert (one.principal, one.runtime, one.variant, one.trust) == ("ada", "ebpf", "observe", "trusted")
+    assert (one.label, one.state) == (f"files of {ASKED.pid}", "running")
+    assert service.running() == []
 
 
 def records(audit: AuditLog) -> list[dict[str, Any]]:

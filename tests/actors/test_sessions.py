@@ -162,6 +162,22 @@ def test_an_owner_may_ask_for_another_bound_within_the_pools(sessions: Sessions,
     patient.close_all()
 
 
+def test_a_session_that_runs_a_cell_is_not_among_the_idle(sessions: Sessions) -> None:
+    seen: list[frozenset[str]] = []
+
+    def look(watch: Watch) -> Result:
+        seen.append(sessions.idle_tokens())
+        return Result(ISOLATION)
+
+    tokens = [sessions.open("ada", Book), sessions.open("ada", lambda: Book(look))]
+    assert sessions.idle_tokens() == set(tokens)
+    sessions.run("ada", tokens[1], Cell("1", Packed(b"")), Watch())
+    assert seen == [{tokens[0]}]
+    sessions.close("ada", tokens[0])
+    assert sessions.idle_tokens() == {tokens[1]}
+    sessions.close_all()
+
+
 def test_a_running_cell_is_not_idle(sessions: Sessions, clock: Clock) -> None:
     def slow(watch: Watch) -> Result:
         clock.now += 1000

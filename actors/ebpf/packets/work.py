@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from runvisor.actors.channel.frames import Message
+from runvisor.actors.ebpf.answers import checked_run, checked_state
 from runvisor.actors.ebpf.loaded import LoadedProgram
 from runvisor.actors.ebpf.packets.agreement import (
     CAPTURE_BYTES,
@@ -19,9 +20,9 @@ from runvisor.actors.ebpf.packets.agreement import (
     ZEROS_AT,
 )
 from runvisor.actors.ebpf.work import Ask
-from runvisor.policies.captures import PACKET_HEADER_BYTES, Capture
-from runvisor.policies.errors import ProtocolError
-from runvisor.policies.packets import Kind, PacketInputs, Verdicts
+from runvisor.policies.captures import PACKET_HEADER_BYTES, Capture, check_packet
+from runvisor.policies.errors import InvalidTask, ProtocolError
+from runvisor.policies.packets import PACKET_BYTES, Kind, PacketInputs, Verdicts
 
 _ROOM: Final = 1
 """Every window is of one size."""
@@ -158,17 +159,32 @@ class PacketWork:
                     "last": self.at + len(part) == len(data),
                 }
             )
-            if answer.get("op") != "done":
+            if checked_run(answer)["op"] != "done":
                 return answer
             consumed, packets = _progress(answer, len(part))
-            cpu_s += float(answer["cpu_s"])
+            cpu_s += answer["cpu_s"]
             self._verdicts.append(loaded.verdicts(packets))
             if self._inputs.changed:
                 self._collect(loaded.capture(consumed))
             self.at += consumed
             self.packets += packets
-            if not consumed or self.at == len(data):
+            if self.at == len(data):
+                return {**checked_state(answer, self.artifact.state_bytes), "cpu_s": cpu_s}
+            if not consumed:
+                self._check_next()
                 return {**answer, "cpu_s": cpu_s}
+
+    def _check_next(self) -> None:
+        """Check that the next packet is not one that may be run; see `PacketExecution.value`.
+
+        Raises:
+            ProtocolError: It is.
+        """
+        try:
+            check_packet(self._inputs.capture, self.packets, self.at, *PACKET_BYTES[self.artifact.kind])
+        except InvalidTask:
+            return
+        raise ProtocolError(f"it did not run packet {self.packets}", "ebpf")
 
     def _collect(self, after: bytes) -> None:
         """Add the packets that a window changed."""
@@ -191,7 +207,7 @@ def _progress(answer: Message, size: int) -> tuple[int, int]:
     Raises:
         ProtocolError: It cannot be so.
     """
-    consumed, packets = answer["consumed"], answer["packets"]
+    consumed, packets = answer.get("consumed"), answer.get("packets")
     if not isinstance(consumed, int) or not isinstance(packets, int):
         raise ProtocolError("progress is not a number", "ebpf")
     if not 0 <= packets * PACKET_HEADER_BYTES <= consumed <= size or (packets == 0) != (consumed == 0):

@@ -26,7 +26,7 @@ class EpsilonGreedyScheduler(IndexScheduler):
     name = "epsilon-greedy"
     objective = "mean loss"
 
-    def __init__(self, epsilon: float = 0.05, *, memory: int = 100, sees_queue: bool = True) -> None:
+    def __init__(self, epsilon: float = 0.02, *, memory: int = 100, sees_queue: bool = True) -> None:
         super().__init__(memory=memory, sees_queue=sees_queue)
         self.epsilon = epsilon
 

@@ -67,7 +67,7 @@ class LinearThompsonScheduler:
     name = "linear-thompson"
     objective = "sampled mean and deviation"
 
-    def __init__(self, explore: float = 0.3, *, rho: float = 1.0, keep: float = 0.998, sees_queue: bool = True) -> None:
+    def __init__(self, explore: float = 0.1, *, rho: float = 1.0, keep: float = 0.998, sees_queue: bool = True) -> None:
         self.explore = explore
         self.rho = rho
         self.keep = keep

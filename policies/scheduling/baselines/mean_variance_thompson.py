@@ -35,11 +35,11 @@ class MeanVarianceThompsonScheduler(IndexScheduler):
 
     def __init__(
         self,
-        spread: float = 0.3,
+        spread: float = 0.1,
         *,
         rho: float = 1.0,
         deviation: bool = True,
-        memory: int = 100,
+        memory: int = 1000,
         sees_queue: bool = True,
     ) -> None:
         super().__init__(memory=memory, sees_queue=sees_queue)

@@ -28,11 +28,11 @@ class MvLcbScheduler(IndexScheduler):
 
     def __init__(
         self,
-        width: float = 0.01,
+        width: float = 0.003,
         *,
         rho: float = 1.0,
         deviation: bool = True,
-        memory: int = 100,
+        memory: int = 1000,
         sees_queue: bool = True,
     ) -> None:
         super().__init__(memory=memory, sees_queue=sees_queue)

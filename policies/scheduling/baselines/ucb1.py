@@ -23,7 +23,7 @@ class Ucb1Scheduler(IndexScheduler):
     name = "ucb1"
     objective = "lower bound of the mean loss"
 
-    def __init__(self, width: float = 0.1, *, memory: int = 100, sees_queue: bool = True) -> None:
+    def __init__(self, width: float = 0.03, *, memory: int = 100, sees_queue: bool = True) -> None:
         super().__init__(memory=memory, sees_queue=sees_queue)
         self.width = width
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from runvisor.actors.ebpf import attach, bpf
+from runvisor.actors.ebpf import attach, bpf, btf
 from runvisor.actors.ebpf.compiler import Compiler
 from runvisor.actors.ebpf.maps import Map, MapKind
 from runvisor.actors.ebpf.probe import probe_ebpf
@@ -35,12 +35,13 @@ static inline __attribute__((always_inline)) int count(u64 more)
     return 0;
 }
 int at_call(struct bpf_raw_tracepoint_args *context) { return context->args[1] == NUMBER ? count(1) : 0; }
+int at_end(struct bpf_raw_tracepoint_args *context) { return ((u64 *)context->args[0])[15] == NUMBER ? count(1) : 0; }
 struct entry { u64 common; u64 number; u64 arguments[6]; };
 int at_entry(struct entry *context) { return count(context->arguments[0]); }
 int at_function(void *context) { return count(1); }
 """
 GETPPID = {"x86_64": 110, "aarch64": 173}.get(os.uname().machine, -1)
-NAMES = ("at_call", "at_entry", "at_function")
+NAMES = ("at_call", "at_end", "at_entry", "at_function")
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +64,9 @@ class Counter:
         self._codes = codes
         self._stack = stack
 
-    def program(self, name: str, kind: bpf.ProgramType) -> int:
-        fd = bpf.load_program(relocate(self._codes[name], {0: self._wanted.fd, 1: self._found.fd}), kind)
+    def program(self, name: str, kind: bpf.ProgramType, attach_type: int = 0, attach_btf_id: int = 0) -> int:
+        code = relocate(self._codes[name], {0: self._wanted.fd, 1: self._found.fd})
+        fd = bpf.load_program(code, kind, attach_type=attach_type, attach_btf_id=attach_btf_id)
         self._stack.callback(os.close, fd)
         return fd
 
@@ -97,6 +99,20 @@ def tracefs() -> Iterator[int]:
 
 def test_a_raw_tracepoint_counts_while_it_is_attached_and_no_longer(counter: Counter) -> None:
     fd = attach.attach_raw_tracepoint(counter.program("at_call", bpf.ProgramType.RAW_TRACEPOINT), "sys_enter")
+    for _ in range(5):
+        os.getppid()
+    assert counter.take() == 5
+    os.close(fd)
+    os.getppid()
+    assert counter.take() == 0
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the 16th word of pt_regs is the number on x86-64 only")
+def test_a_program_that_knows_its_tracepoints_types_follows_pointers(counter: Counter) -> None:
+    (number,) = btf.tracepoint_ids(btf.VMLINUX.read_bytes(), ["sys_exit"]).values()
+    fd = attach.attach_typed_tracepoint(
+        counter.program("at_end", bpf.ProgramType.TRACING, attach.RAW_TYPED, attach_btf_id=number)
+    )
     for _ in range(5):
         os.getppid()
     assert counter.take() == 5

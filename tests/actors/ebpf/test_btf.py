@@ -44,6 +44,12 @@ def test_functions_are_found_behind_types_of_every_size() -> None:
     assert btf.function_ids(made(types, TEXTS), ["first", "second", "third"]) == {"second": 8, "first": 14}
 
 
+def test_tracepoints_are_found_by_the_types_that_are_named_after_them() -> None:
+    texts = b"\0one\0btf_trace_one\0btf_trace_two\0"
+    types = of_kind(1, 8) + of_kind(5, 12) + of_kind(5, 8) + of_kind(19, 8)
+    assert btf.tracepoint_ids(made(types, texts), ["two", "one", "three"]) == {"one": 3, "two": 4}
+
+
 def test_a_type_of_another_kind_with_the_name_is_no_function() -> None:
     assert btf.function_ids(made(of_kind(1, 4), TEXTS), ["first"]) == {}
 

@@ -144,6 +144,13 @@ def test_what_the_map_says_counts_and_not_what_an_executor_adds() -> None:
         {"state": b"1"},
         {"state": "text"},
         {"state": None},
+        {"cpu_s": float("nan")},
+        {"cpu_s": -1.0},
+        {"op": "out of memory"},
+        {"op": "silent"},
+        {"op": "refused"},
+        {"op": ["done"]},
+        {"op": None},
     ],
 )
 def test_an_answer_that_cannot_be_is_refused(lie: Message) -> None:

@@ -64,11 +64,11 @@ def impostor() -> Iterator[tuple[Executor, FrameSocket]]:
     executor.close()
 
 
-def loads(peer: FrameSocket, op: str = "loaded", maps: int = 1) -> None:
+def loads(peer: FrameSocket, op: str = "loaded", maps: int = 1, **more: Any) -> None:
     """Answer a request to load a program."""
     peer.receive()
     fds = [memory(1 << 19) for _ in range(maps)]
-    peer.send({"op": op}, fds)
+    peer.send({"op": op, **more}, fds)
     for fd in fds:
         os.close(fd)
 
@@ -80,7 +80,8 @@ def run_and_echo(executor: Executor, peer: FrameSocket, state: bytes) -> Message
         loads(peer)
         request = peer.receive()
         assert request is not None
-        peer.send({"op": "done", "selected": 0, "cpu_s": 0.0, "state": request["state"]})
+        state = request["state"] or bytes(PROGRAM.state_bytes)
+        peer.send({"op": "done", "selected": 0, "cpu_s": 0.0, "state": state})
 
     answering = threading.Thread(target=serve)
     answering.start()
@@ -139,6 +140,72 @@ def test_an_executor_that_reads_no_unload_ends_at_the_deadline(impostor: tuple[E
     assert (answer, executor.dead) == ({"op": "silent"}, True)
 
 
+def test_an_executor_that_drips_its_answer_ends_at_the_deadline(impostor: tuple[Executor, FrameSocket]) -> None:
+    executor, peer = impostor
+    answered = threading.Event()
+
+    def drip() -> None:
+        peer.receive()
+        with contextlib.suppress(OSError):
+            peer.send_some(memoryview((1000).to_bytes(4, "little")))
+            while not answered.wait(0.05):  # never as long as a deadline
+                peer.send_some(memoryview(b"x"))
+
+    dripping = threading.Thread(target=drip)
+    dripping.start()
+    try:
+        answer = in_time(lambda: executor.run(work(), soon(), lambda: None), peer)
+    finally:
+        answered.set()
+        dripping.join()
+    assert (answer, executor.dead) == ({"op": "silent"}, True)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"op": "silent"},
+        {"op": "out of memory"},
+        {"op": "done"},
+        {"op": 7},
+        {"op": "refused"},
+        {"op": "refused", "log": 1},
+    ],
+)
+def test_an_executor_that_answers_what_was_not_agreed_is_ended(
+    impostor: tuple[Executor, FrameSocket], answer: Message
+) -> None:
+    executor, peer = impostor
+    answering = threading.Thread(target=loads, args=(peer,), kwargs={"maps": 0, **answer})
+    answering.start()
+    with pytest.raises(WorkerCrashed, match="the executor failed") as caught:
+        executor.run(work(), soon() + JOIN_S, lambda: None)
+    answering.join()
+    assert (caught.value.details, executor.dead) == ({"started": False}, True)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [{"op": "out of memory"}, {"state": b"short"}, {"state": None}, {"selected": len(RECORDS) + 1}, {"cpu_s": "1"}],
+)
+def test_an_executor_that_runs_to_another_end_than_was_agreed_is_ended(
+    impostor: tuple[Executor, FrameSocket], lie: Message
+) -> None:
+    executor, peer = impostor
+
+    def serve() -> None:
+        loads(peer)
+        peer.receive()
+        peer.send({"op": "done", "selected": 0, "cpu_s": 0.0, "state": bytes(PROGRAM.state_bytes), **lie})
+
+    answering = threading.Thread(target=serve)
+    answering.start()
+    with pytest.raises(WorkerCrashed, match="the executor failed") as caught:
+        executor.run(work(), soon() + JOIN_S, lambda: None)
+    answering.join()
+    assert (caught.value.details, executor.dead) == ({"started": True}, True)
+
+
 @pytest.mark.parametrize(("collects", "shared"), [(False, 0), (True, 0), (True, 1)])
 def test_an_executor_that_shares_other_maps_than_its_own_is_ended(
     impostor: tuple[Executor, FrameSocket], collects: bool, shared: int
@@ -156,9 +223,9 @@ def test_an_executor_that_shares_other_maps_than_its_own_is_ended(
 
 def test_a_program_that_was_refused_leaves_the_executor_in_service(impostor: tuple[Executor, FrameSocket]) -> None:
     executor, peer = impostor
-    answering = threading.Thread(target=loads, args=(peer, "refused", 0))
+    answering = threading.Thread(target=loads, args=(peer, "refused", 0), kwargs={"log": "no"})
     answering.start()
-    assert executor.run(work(), soon() + JOIN_S, lambda: None) == {"op": "refused"}
+    assert executor.run(work(), soon() + JOIN_S, lambda: None) == {"op": "refused", "log": "no"}
     answering.join()
     assert not executor.dead
 

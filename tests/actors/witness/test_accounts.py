@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from runvisor.actors.jail.seccomp import FilterKind
 from runvisor.actors.witness.accounts import Account, Accounts, NotCounted
 from runvisor.actors.witness.witness import Witness
-from tests.actors.witness.processes import say
+from tests.actors.witness.processes import say, spinning
 
 _SOON_S = 20.0
 NOBODY = 1 << 42
@@ -63,6 +64,19 @@ def test_a_process_is_counted_again_under_its_next_account(
         account.close()
 
 
+def test_what_never_pauses_is_counted_at_once_and_struck_off_for_good(accounts: Accounts) -> None:
+    with spinning() as identity:
+        for _ in range(5):
+            account = opened(accounts, identity)
+            assert any(account.usage().syscalls for _ in range(5000))
+            account.close()
+            other = opened(accounts, NOBODY)
+            try:
+                assert not any(other.usage().syscalls for _ in range(100))
+            finally:
+                other.close()
+
+
 def test_who_is_struck_off_does_not_lose_the_account_that_it_was_given_next(witness: Witness) -> None:
     accounts = Accounts.connect(witness.path, 8)
     account = opened(accounts, NOBODY)
@@ -77,3 +91,9 @@ def test_who_is_struck_off_does_not_lose_the_account_that_it_was_given_next(witn
     finally:
         account.close()
         accounts.close()
+
+
+def test_a_sandbox_behind_a_filter_that_the_programs_do_not_know_is_not_counted(accounts: Accounts) -> None:
+    with pytest.raises(NotCounted, match="filter"):
+        accounts.open(NOBODY, FilterKind("compiler", networked=False))
+    opened(accounts, NOBODY).close()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from runvisor.actors.jail.seccomp import FilterKind
 from runvisor.actors.python.runtime import PythonRuntime
 from runvisor.actors.runtime import Cell, Watch
 from runvisor.actors.v8.runtime import V8Runtime
@@ -29,6 +30,7 @@ from tests.actors.witness.loaded_programs import loaded_programs
 from tests.actors.witness.processes import say
 
 GETPPID, REBOOT, BPF, CLONE3, IOCTL, IO_URING_SETUP = 110, 169, 321, 435, 16, 425
+PRLIMIT64, FUTEX = 302, 202
 FIRST_READ_BYTES = 4
 """A child that waits is in the midst of reading its task: the call that it is in was begun before its account was."""
 CALLS = "import ctypes, os\ncall = ctypes.CDLL(None, use_errno=True).syscall\n"
@@ -134,6 +136,61 @@ for _ in range(5):
     assert usage.denials == 5
 
 
+def test_one_call_with_one_errno_is_refused_or_denied_by_whoever_said_it(python: PythonRuntime) -> None:
+    # EPERM of the filter: the limits of another process. EPERM of the kernel: to raise one's own hard limit.
+    code = f"""
+higher = (ctypes.c_ulong * 2)(1 << 30, 1 << 30)
+for _ in range(3): assert call({PRLIMIT64}, 1, 7, None, None) == -1 and ctypes.get_errno() == {errno.EPERM}
+for _ in range(4): assert call({PRLIMIT64}, 0, 7, higher, None) == -1 and ctypes.get_errno() == {errno.EPERM}
+for _ in range(2): assert call({PRLIMIT64}, 0, 7, None, None) == 0
+"""
+    none, some = counted(run(python, "")), counted(run(python, code))
+    assert attempts(some.refused) == {("prlimit64", "EPERM"): 3}
+    assert attempts(some.denied) == {("prlimit64", "EPERM"): 4}
+    assert made(some, "prlimit64") - made(none, "prlimit64") == 4 + 2
+
+
+def test_a_call_that_the_kernel_does_not_know_is_no_refusal(python: PythonRuntime) -> None:
+    code = f"for _ in range(5): assert call({FUTEX}, 0, 99) == -1 and ctypes.get_errno() == {errno.ENOSYS}"
+    none, some = counted(run(python, "")), counted(run(python, code))
+    assert made(some, "futex") - made(none, "futex") >= 5
+    assert not some.denials
+
+
+def test_numbers_that_no_call_has_are_refused_and_upper_halves_do_not_count(python: PythonRuntime) -> None:
+    code = f"""
+for number in (-1, 511, 600, 1 << 29):
+    assert call(ctypes.c_long(number), 0, 0) == -1 and ctypes.get_errno() == {errno.EPERM}
+for _ in range(6): assert call(ctypes.c_long(1 << 32 | {GETPPID})) >= 0
+"""
+    usage = counted(run(python, code))
+    assert attempts(usage.refused) == {("other", "EPERM"): 3, ("call 511", "EPERM"): 1}
+    assert made(usage, "getppid") == 6
+
+
+def test_the_return_from_a_signal_is_counted_and_nothing_else_of_it(python: PythonRuntime) -> None:
+    code = f"""
+import signal
+signal.signal(signal.SIGUSR1, lambda *_: call({GETPPID}))
+for _ in range(20): os.kill(os.getpid(), signal.SIGUSR1)
+"""
+    usage = counted(run(python, code))
+    assert (made(usage, "rt_sigreturn"), made(usage, "kill"), made(usage, "getppid")) == (20, 20, 20)
+    assert not usage.denials
+
+
+def test_a_new_thread_comes_out_of_one_call(python: PythonRuntime) -> None:
+    code = """
+import threading
+threads = [threading.Thread(target=lambda: None) for _ in range(5)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+    usage = counted(run(python, code))
+    assert made(usage, "clone") == 5
+    assert attempts(usage.refused) == {("clone3", "ENOSYS"): 5}
+
+
 def test_all_threads_count(python: PythonRuntime) -> None:
     code = f"""
 import threading
@@ -186,6 +243,7 @@ def test_a_guest_that_dies_is_counted_to_its_end(python: PythonRuntime) -> None:
     result = run(python, f"for _ in range(50): call({GETPPID})\nos._exit(3)")
     assert isinstance(result.error, GuestException)
     assert made(counted(result), "getppid") == 50
+    assert made(counted(result), "exit_group") == 1
 
 
 def test_a_guest_can_neither_name_nor_change_its_account(python: PythonRuntime) -> None:
@@ -245,6 +303,7 @@ class Known:
 
     pidfd: int
     identity: int | None
+    filter: FilterKind | None = None
 
 
 def test_a_clock_that_lags_behind_what_the_kernel_counted_is_not_believed(

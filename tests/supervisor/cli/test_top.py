@@ -66,6 +66,20 @@ def test_top_shows_what_runs_and_says_that_nothing_is_counted(command: Command, 
 
 @needs_jail
 @pytest.mark.root
+def test_a_session_is_seen_between_its_cells(command: Command, supervisor: Supervisor) -> None:
+    def sessions() -> list[str]:
+        told = document(command("top", "--once", "--json")[1])
+        return [each["state"] for each in told["executions"] if each["label"] == "notebook"]
+
+    with supervisor.session("python", label="notebook") as session:
+        assert sessions() == ["idle"]
+        session.run("1")
+        assert sessions() == ["idle"]
+    assert sessions() == []
+
+
+@needs_jail
+@pytest.mark.root
 def test_top_for_programs_is_one_document(command: Command, endless: Execution) -> None:
     status, out, _ = command("top", "--once", "--json")
     told = document(out)
