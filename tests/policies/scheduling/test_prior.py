@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runvisor.policies.errors import ProtocolError
-from runvisor.policies.scheduling.prior import ArmModel, TrainedPrior
+from runvisor.policies.scheduling.prior import ArmModel, TrainedPrior, packed, unpacked
 
 STUMP = ((0, 1.5, 1, 2), (-1, -2.0, -1, -1), (1, 0.5, 3, 4), (-1, 0.25, -1, -1), (-1, 0.75, -1, -1))
 """-2 up to 1.5; above, 0.75 with the part and 0.25 without."""
@@ -92,6 +92,17 @@ MODEL = ["arms", "python/native"]
 def test_what_describes_no_prior_is_refused(path: list[Any], value: Any) -> None:
     with pytest.raises(ProtocolError):
         TrainedPrior.from_wire(_changed(path, value))
+
+
+@given(st.binary(max_size=60), st.integers(1, 400))
+def test_bytes_that_are_no_prior_are_refused(junk: bytes, missing: int) -> None:
+    for data in (junk, packed(boosted())[:-missing]):
+        with pytest.raises(ProtocolError):
+            unpacked(data)
+
+
+def test_the_same_bytes_are_the_same_prior() -> None:
+    assert unpacked(packed(boosted())) is unpacked(packed(boosted()))
 
 
 _numbers = st.floats(allow_nan=False, allow_infinity=False)

@@ -13,6 +13,7 @@ import pytest
 
 from runvisor.actors.ebpf.probe import probe_ebpf
 from runvisor.actors.jail.probe import probe_jail
+from runvisor.policies.scheduling.decision import HEADINGS
 from runvisor.supervisor.cli.live import LiveOutput
 from runvisor.supervisor.cli.output import visible
 from runvisor.supervisor.client import Supervisor
@@ -161,7 +162,9 @@ def test_an_option_that_does_not_exist_is_bad_use(command: Command) -> None:
 def test_explain_says_why(command: Command, tmp_path: Path) -> None:
     file = tmp_path / "task.py"
     file.write_text("import numpy\n1")
-    assert "Chose python/native" in command("run", str(file), "--explain")[2]
+    err = command("run", str(file), "--explain")[2]
+    assert "Chose python/native" in err
+    assert all(heading in err for heading in HEADINGS)
 
 
 def test_a_plan_shows_each_step_and_ends_with_its_report(command: Command, tmp_path: Path) -> None:
