@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import ray
 
-from runvisor.actors import registry
 from runvisor.actors.runtime import PoolSize
 from runvisor.actors.sessions import SessionLimits
 from runvisor.actors.settings import RuntimeSettings
@@ -28,6 +27,7 @@ from runvisor.supervisor.outcomes import OutcomeJournal
 from runvisor.supervisor.plan_run import stream_plan
 from runvisor.supervisor.pools import Endpoint, PoolOptions, SupervisedPool
 from runvisor.supervisor.prior_file import packed_prior
+from runvisor.supervisor.probing import unavailable_here
 from runvisor.supervisor.state_folder import state_folder
 
 NAME: Final = "supervisor"
@@ -96,7 +96,7 @@ class SupervisorActor:
         beliefs = BeliefFile.of(folder, cluster) if options.keep_beliefs else None
         prior = packed_prior(folder)
         self._learned = Learned(HierarchicalScheduler, self._epoch, beliefs, options.save_every_s, prior)
-        self._unavailable = self._probe()
+        self._unavailable = unavailable_here()
 
     async def attach(self, principal: str, trust: int, permissions: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Issue a handle: its sealed authority and what it needs to decide by itself.
@@ -226,14 +226,3 @@ class SupervisorActor:
                     self._witness = witness
                     self._pool_options = replace(self._pool_options, witness=witness.path)
         return self._pool_options
-
-    def _probe(self) -> dict[str, str]:
-        """Probe each runtime on this node; the reason for each runtime or variant that cannot run."""
-        unavailable: dict[str, str] = {}
-        for name in registry.names():
-            probe = registry.probe(name)
-            if not probe.available:
-                unavailable[name] = f"{probe.detail}; {probe.remedy}"
-            for variant, reason in probe.unavailable_variants:
-                unavailable[f"{name}/{variant}"] = reason
-        return unavailable

@@ -17,13 +17,14 @@ from runvisor.policies.scheduling.hierarchical import FIRST_LOG_S
 from runvisor.policies.scheduling.objective import Objective
 from runvisor.policies.scheduling.prior import unpacked
 from runvisor.supervisor.cli.output import console, notes, print_json, reserved_stdout, visible
-from runvisor.supervisor.cli.policy_chart import draw, history_table
+from runvisor.supervisor.cli.policy_chart import draw, history_table, slices_that_fit
 from runvisor.supervisor.cli.policy_source import Source, source_of
 from runvisor.supervisor.cli.policy_table import beliefs_table, explained, training_table
 from runvisor.supervisor.cli.run_code import read_source
 from runvisor.supervisor.explaining import decide
 from runvisor.supervisor.policy_account import account_of, families_of
 from runvisor.supervisor.policy_history import history_of
+from runvisor.supervisor.probing import unavailable_here
 from runvisor.supervisor.request import AUTO, make_task
 from runvisor.supervisor.training import MIN_GAIN, Training, train
 
@@ -84,15 +85,17 @@ def show(
 def plot(
     family: _Family = "",
     png: Annotated[Path | None, typer.Option(help="Write the chart here as well.")] = None,
-    slices: Annotated[int, typer.Option(min=2, max=400, help="Into how many slices to cut the time.")] = 60,
+    slices: Annotated[
+        int | None, typer.Option(min=2, max=400, help="Into how many slices to cut the time; as many as fit.")
+    ] = None,
     address: _Address = None,
     as_json: _AsJson = False,
 ) -> None:
     """Draw choices and beliefs over time, as the journal of past executions tells them."""
     with reserved_stdout(wanted=as_json):
         source = source_of(address)
-        outcomes = source.journal.read()
-        history = history_of(outcomes, source.fresh(), family=family, slices=slices)
+        slices = slices or slices_that_fit(console.width)
+        history = history_of(source.journal.read(), source.fresh(), family=family, slices=slices)
         if not history.arms:
             raise ConfigError(
                 f"the journal holds no execution{f' of the family {family}' if family else ''}",
@@ -179,7 +182,7 @@ def _show_task(source: Source, path: Path, language: str, trust: str, objective:
         made,
         source.scheduler,
         principal=getpass.getuser(),
-        unavailable=source.unavailable,
+        unavailable=source.unavailable if source.actor is not None else unavailable_here(),
         loads=source.loads,
         objective=wanted,
         language_reason=reason,
@@ -189,8 +192,7 @@ def _show_task(source: Source, path: Path, language: str, trust: str, objective:
         print_json({"from": source.where, "family": family, **decision.to_dict()})
         return
     console.print(explained(decision))
-    known = "" if source.actor else "; whether each arm can run here is not known without a supervisor"
-    notes.print(Text(f"family {family}, from {source.where}{known}", style="dim"))
+    notes.print(Text(f"family {family}, from {source.where}", style="dim"))
 
 
 def _require_yes(question: str) -> None:

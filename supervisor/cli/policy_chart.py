@@ -16,20 +16,29 @@ from runvisor.supervisor.cli.output import visible
 from runvisor.supervisor.cli.policy_table import spark
 from runvisor.supervisor.policy_history import ArmHistory, History
 
+_BESIDE: Final = 58
+"""Characters of a line of the table beside its marks."""
+_LEAST_SLICES: Final = 10
+_MOST_SLICES: Final = 60
 _COLOURS: Final = (
     "#3b6ea5", "#d1742c", "#4f9153", "#b0413e", "#7d62a8", "#8a6d3b", "#c678a8", "#5f6b73", "#a8a032", "#2f9aa0",
 )  # fmt: skip
 
 
+def slices_that_fit(width: int) -> int:
+    """Return how many marks each of the two lines of `history_table` may have in a terminal."""
+    return min(_MOST_SLICES, max(_LEAST_SLICES, (width - _BESIDE) // 2))
+
+
 def history_table(history: History) -> RenderableType:
     """Return a line for each arm: its share of the executions and what was believed of it, from left to right."""
-    table = Table("arm", box=None, pad_edge=False)
-    table.add_column("runs", justify="right")
-    table.add_column("share of the executions", no_wrap=True)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("arm", no_wrap=True)
+    table.add_column("runs", justify="right", no_wrap=True)
+    table.add_column("executions", no_wrap=True)
     table.add_column("believed mean", no_wrap=True)
-    table.add_column("at first", justify="right")
-    table.add_column("now", justify="right")
-    table.add_column("lost", justify="right")
+    for heading in ("at first", "now", "lost"):
+        table.add_column(heading, justify="right", no_wrap=True)
     totals = [max(1, sum(column)) for column in zip(*(arm.choices for arm in history.arms), strict=True)]
     for arm in history.arms:
         logs = [None if each is None else math.log(each) for each in arm.believed_s]

@@ -38,6 +38,7 @@ class Source:
     actor: Any = None
     """The running supervisor, if it is one."""
     unavailable: Mapping[str, str] = field(default_factory=dict)
+    """What that found out cannot run."""
     loads: Mapping[str, Load] = field(default_factory=dict)
 
     @property
