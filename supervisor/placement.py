@@ -23,10 +23,11 @@ from runvisor.policies.result import Usage
 from runvisor.policies.scheduling.arms import ARMS, Arm, unfit_for_profile
 from runvisor.policies.scheduling.base import BatchSelector, Context, Outcome
 from runvisor.policies.scheduling.decision import Decision
+from runvisor.policies.scheduling.eligibility import Field
 from runvisor.policies.scheduling.families import family_of
 from runvisor.policies.scheduling.features import features_of
 from runvisor.policies.scheduling.objective import Objective
-from runvisor.policies.scheduling.selection import Field, choose_from, decision_of, field_of
+from runvisor.policies.scheduling.selection import choose_from, decision_of, field_of
 from runvisor.policies.scheduling.snapshot import Snapshot
 from runvisor.policies.task import Task
 from runvisor.policies.trust import Grant, OnExcess, Trust, resolve_grant

@@ -19,6 +19,7 @@ from runvisor.policies.scheduling.wire import check
 MAX_WEIGHTS: Final = 64
 MOST_LOG_S: Final = math.log(1e9)
 """The largest logarithm of seconds that is believed."""
+NO_WEIGHTS: Final = (0.0,) * 6
 _MOST_FEATURE: Final = 40.0
 
 
@@ -132,8 +133,22 @@ class Weights:
         return cls(list(means), list(variances))
 
 
+def sums(weights: Sequence[Sequence[float]], features: Sequence[float]) -> list[float]:
+    """Return for each row of weights what the features add; missing weights are 0.
+
+    Example:
+        >>> sums([(1.0, 2.0), ()], (0.5, 1.0))
+        [2.5, 0]
+    """
+    try:  # written out for as many features as tasks have: half the time
+        a, b, c, d, e, f = features
+        return [p * a + q * b + r * c + s * d + t * e + u * f for p, q, r, s, t, u in weights]
+    except ValueError:
+        return [sum(map(mul, row, features)) for row in weights]
+
+
 def bounded(features: Sequence[float]) -> Sequence[float]:
     """Return features that cannot drown all else, whoever sent them."""
-    if all(-_MOST_FEATURE <= x <= _MOST_FEATURE for x in features):
+    if not features or (max(features) <= _MOST_FEATURE and min(features) >= -_MOST_FEATURE):
         return features
     return [min(max(x, -_MOST_FEATURE), _MOST_FEATURE) for x in features]

@@ -18,16 +18,17 @@ _KEPT: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
-class Eligibility:
-    """The arms that may run a task, and the others that know its language."""
+class Field:
+    """The arms that may run a task; it depends on the task and the cluster only, so it may be kept."""
 
-    among: tuple[Arm, ...]
     eligible: tuple[Arm, ...]
     excluded: tuple[Candidate, ...]
-    """With the reason of each."""
+    """Those that run the language and may not run the task, with the reason."""
+    found: str = ""
+    """What was found in the code that bears on the choice."""
 
 
-_known: dict[tuple[Any, ...], Eligibility] = {}
+_known: dict[tuple[Any, ...], tuple[tuple[Arm, ...], Field]] = {}
 
 
 def eligibility_of(
@@ -35,9 +36,8 @@ def eligibility_of(
     language: str,
     grant: Grant,
     unavailable: Mapping[str, str],
-    *,
     allow_untrusted_bpf: bool,
-) -> Eligibility:
+) -> Field:
     """Divide arms as `split_eligible` does, or return what it said before of the same.
 
     Example:
@@ -45,7 +45,7 @@ def eligibility_of(
         >>> from runvisor.policies.scheduling.arms import ARMS
         >>> from runvisor.policies.trust import Trust
         >>> grant = Grant("p", Trust.UNTRUSTED, Permissions())
-        >>> [arm.name for arm in eligibility_of(ARMS, "c-record", grant, {}, allow_untrusted_bpf=False).eligible]
+        >>> [arm.name for arm in eligibility_of(ARMS, "c-record", grant, {}, False).eligible]
         ['wasm/record']
     """
     asked = grant.permissions
@@ -67,10 +67,11 @@ def eligibility_of(
         id(arms),
     )
     known = _known.get(key)
-    if known is not None and known.among is arms:  # kept alive here, so its id is nobody else's
-        return known
+    if known is not None and known[0] is arms:  # kept alive here, so its id is nobody else's
+        return known[1]
     eligible, reasons = split_eligible(arms, language, grant, unavailable, allow_untrusted_bpf=allow_untrusted_bpf)
-    excluded = tuple(Candidate(name, excluded_because=reason) for name, reason in reasons.items())
+    field = Field(eligible, tuple(Candidate(name, excluded_because=reason) for name, reason in reasons.items()))
     if len(_known) >= _KEPT:
         _known.clear()
-    return _known.setdefault(key, Eligibility(arms, eligible, excluded))
+    _known[key] = (arms, field)
+    return field

@@ -8,8 +8,11 @@ from typing import Final
 from runvisor.policies.scheduling.wire import check
 
 MEMORY: Final = 50
-"""Trials after which older ones fade, however close in time they are."""
-_KEPT: Final = 1.0 - 1.0 / MEMORY
+"""Trials of an arm after which older ones fade, however close in time they are."""
+OVERALL_MEMORY: Final = 500
+"""The same for all arms together."""
+_SPARED: Final = 1.0
+"""Failures that prove nothing: among dozens of trials one happens to the best of arms."""
 
 
 class FailureRate:
@@ -21,9 +24,10 @@ class FailureRate:
 
     Example:
         >>> rate = FailureRate()
-        >>> rate.add(1.0, at=0.0, fade_s=60.0)
+        >>> for _ in range(3):
+        ...     rate.add(1.0, at=0.0, fade_s=60.0)
         >>> round(rate.estimate(0.0, 0.0, strength=10.0, fade_s=60.0), 3)
-        0.091
+        0.15
         >>> round(rate.estimate(600.0, 0.0, strength=10.0, fade_s=60.0), 3)
         0.0
     """
@@ -36,17 +40,17 @@ class FailureRate:
         self.at = at
         """When the last trial ended, in Unix seconds."""
 
-    def add(self, failed: float, *, at: float, fade_s: float) -> None:
+    def add(self, failed: float, *, at: float, fade_s: float, memory: int = MEMORY) -> None:
         """Take one trial; ``failed`` is 1, 0, or what of a failure is laid at its door."""
-        kept = _KEPT
+        kept = 1.0 - 1.0 / memory
         if at > self.at:
             kept *= math.exp((self.at - at) / fade_s)
             self.at = at
         self.failures = self.failures * kept + failed
         self.trials = self.trials * kept + 1.0
 
-    def estimate(self, now: float, prior: float, *, strength: float, fade_s: float) -> float:
-        """Return the probability of a failure: the posterior mean under a beta prior.
+    def estimate(self, now: float, prior: float, strength: float, fade_s: float) -> float:
+        """Return the probability of a failure: the posterior mean under a beta prior, one failure spared.
 
         Args:
             now: Unix time in seconds.
@@ -56,6 +60,12 @@ class FailureRate:
         """
         if not self.trials:
             return prior
+        kept = math.exp((self.at - now) / fade_s) if now > self.at else 1.0
+        failures = self.failures * kept - _SPARED
+        return ((failures if failures > 0.0 else 0.0) + strength * prior) / (self.trials * kept + strength)
+
+    def share(self, now: float, prior: float, strength: float, fade_s: float) -> float:
+        """Return the same without sparing any: what is usual."""
         kept = math.exp((self.at - now) / fade_s) if now > self.at else 1.0
         return (self.failures * kept + strength * prior) / (self.trials * kept + strength)
 
@@ -75,5 +85,5 @@ class FailureRate:
         Raises:
             ProtocolError: The numbers do not describe one.
         """
-        check(holds=0 <= failures <= trials + 1e-6 <= MEMORY + 1, what="a failure rate")
+        check(holds=0 <= failures <= trials + 1e-6 <= OVERALL_MEMORY + 1, what="a failure rate")
         return cls(failures, trials, at)

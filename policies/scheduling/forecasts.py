@@ -9,33 +9,29 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from runvisor.policies.scheduling.arms import Arm
 from runvisor.policies.scheduling.beliefs import ArmBelief, FamilyArm, FamilyBelief
 from runvisor.policies.scheduling.breaker import Breaker
 from runvisor.policies.scheduling.decision import Candidate
+from runvisor.policies.scheduling.effects import NO_WEIGHTS
 from runvisor.policies.scheduling.objective import Objective
 from runvisor.policies.scheduling.pricing import Predicted, WaitPrice, price_of, wait_price_of
 from runvisor.policies.scheduling.tails import Tail
 from runvisor.policies.scheduling.tuning import Tuning
 
-_P95: Final = 0.95
-
 
 class Term(NamedTuple):
     """One arm, as a choice needs it."""
 
-    mean_log_s: float
+    log_s: float
     """All effects but the features'."""
     doubt: float
     """By how much a standard normal draw moves it, to explore."""
     scale: float
-    failing: float
-    cold_s: float
-    """What a cold start costs; with the price of the objective."""
-    cold_share: float
-    weights: Sequence[float]
+    risk: float
+    """With the scale the price of the objective."""
 
 
 class Behind(NamedTuple):
@@ -43,13 +39,15 @@ class Behind(NamedTuple):
 
     mean: float
     deviation: float
+    log_deviation: float
     p95: float
+    """Of the surprises, in deviations of the logarithm."""
     failure_chance: float
     excess_failure_chance: float
     samples: int
     tail: Tail
-    log_deviation: float
-    """Of one run, with the doubt about the family."""
+    spread: float
+    """Deviation of the logarithm of one run, with the doubt about the family."""
 
 
 class Queue(NamedTuple):
@@ -70,6 +68,12 @@ class Row:
     """The time that it was made for."""
     names: tuple[str, ...]
     terms: list[Term]
+    weights: list[Sequence[float]]
+    """What each feature adds to the logarithm."""
+    colds: list[tuple[float, float]] | None
+    """What a cold start costs, and how likely one is; None if it costs nothing anywhere."""
+    nothing: list[float]
+    """A zero per arm."""
     behind: list[Behind]
     queues: list[Queue]
     tripped: list[tuple[int, Breaker]]
@@ -97,7 +101,7 @@ class Row:
                 times_s[index] * behind.deviation,
                 behind.samples,
                 scores[index],
-                p95_s=times_s[index] * behind.p95,
+                p95_s=times_s[index] * math.exp(behind.log_deviation * behind.p95),
                 wait_s=waits_s[index] if waits_s is not None else None,
                 failure_chance=behind.failure_chance,
             )
@@ -132,66 +136,65 @@ def row_of(
     shared = family.effect.mean if family is not None else 0.0
     owns = family.arms if family is not None else {}
     terms: list[Term] = []
+    weights: list[Sequence[float]] = []
+    colds: list[tuple[float, float]] = []
     behind: list[Behind] = []
     queues: list[Queue] = []
     tripped: list[tuple[int, Breaker]] = []
     unseen: list[int] = []
     is_known = False
+    strength, fade_s, explore = tuning.failure_strength, tuning.failure_fade_s, tuning.explore
     for index, arm in enumerate(arms):
         name = arm.name
         belief = beliefs.arms.get(name)
         own = owns.get(name)
-        if own is None:
-            unseen.append(index)
         if belief is None:
             belief = ArmBelief(tuning)
         elif belief.runs or belief.pace.at or belief.level.mean:
             is_known = True
-        drift, drift_doubt = belief.drift.seen_from(at, tuning.drift_per_s, tuning.drift_reversion_s, tuning.most_drift)
-        mean_log_s = beliefs.base + belief.level.mean + drift + shared
-        doubt = belief.level.variance + drift_doubt
-        failure_chance = belief.failures.estimate(
-            at, beliefs.failure_rate, strength=tuning.failure_strength, fade_s=tuning.failure_fade_s
-        )
+        drift, doubt = belief.drift.seen_from(at, tuning.drift_per_s, tuning.drift_reversion_s, tuning.most_drift)
+        log_s = beliefs.base + belief.level.mean + drift + shared
+        failing = belief.failures.estimate(at, beliefs.failure_rate, strength, fade_s)
         if own is not None:
-            mean_log_s += own.effect.mean
+            log_s += own.effect.mean
             own_doubt = own.effect.variance
-            failure_chance = own.failures.estimate(
-                at, failure_chance, strength=tuning.failure_strength, fade_s=tuning.failure_fade_s
-            )
+            failing = own.failures.estimate(at, failing, strength, fade_s)
         else:
+            unseen.append(index)
             own_doubt = tuning.family_arm_sd**2
-        doubt += own_doubt
         mean, deviation, noise = shape_of(belief, own, tuning.tail_strength)
+        tail, cold, pace = belief.tail, belief.cold, belief.pace
+        excess = failing - beliefs.failure_rate if failing > beliefs.failure_rate else 0.0
         log_deviation = math.sqrt(noise)
-        cold = belief.cold
-        excess = max(0.0, failure_chance - beliefs.failure_rate)
-        predicted = Predicted(mean, deviation, log_deviation, belief.tail, excess, cold.seconds, cold.share)
-        price = price_of(objective, predicted, arm.runtime, name)
-        terms.append(
-            Term(
-                mean_log_s,
-                tuning.explore * math.sqrt(doubt),
-                price.scale,
-                price.failing,
-                price.cold_s,
-                cold.share,
-                belief.weights.means,
-            )
-        )
-        p95 = math.exp(log_deviation * belief.tail.quantile(_P95))
+        predicted = Predicted(mean, deviation, log_deviation, tail, excess, cold.seconds, cold.share)
+        scale, risk, cold_s = price_of(objective, predicted, arm.runtime, name)
+        terms.append(Term(log_s, explore * math.sqrt(belief.level.variance + doubt + own_doubt), scale, risk))
+        weights.append(belief.weights.means or NO_WEIGHTS)
+        colds.append((cold_s, cold.share))
         samples = own.runs if own is not None and own.runs else belief.runs
-        behind.append(
-            Behind(mean, deviation, p95, failure_chance, excess, samples, belief.tail, math.sqrt(noise + own_doubt))
-        )
-        pace = belief.pace
-        usual_s = pace.wait_s * math.exp((pace.at - at) / tuning.failure_fade_s) if at > pace.at else pace.wait_s
+        spread = math.sqrt(noise + own_doubt)
+        behind.append(Behind(mean, deviation, log_deviation, tail.p95, failing, excess, samples, tail, spread))
+        usual_s = pace.wait_s
+        if usual_s and at > pace.at:
+            usual_s *= math.exp((pace.at - at) / fade_s)
         queues.append(Queue(arm.runtime, name, pace.service_s, pace.square, usual_s))
-        if belief.breaker.is_tripped:
+        if belief.breaker.pause_s:
             tripped.append((index, belief.breaker))
     names = tuple([queue.arm for queue in queues])
-    wait_price = wait_price_of(objective)
-    return Row(tick, names, terms, behind, queues, tripped, tuple(unseen), is_known, wait_price)
+    return Row(
+        tick,
+        names,
+        terms,
+        weights,
+        colds if any(cold_s for cold_s, _ in colds) else None,
+        [0.0] * len(terms),
+        behind,
+        queues,
+        tripped,
+        tuple(unseen),
+        is_known,
+        wait_price_of(objective),
+    )
 
 
 def shape_of(belief: ArmBelief, own: FamilyArm | None, strength: float) -> tuple[float, float, float]:

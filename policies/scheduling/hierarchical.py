@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from operator import mul
+from math import exp
 from typing import Any, Final
 
 from runvisor.policies.errors import ConfigError, ProtocolError
@@ -29,7 +29,7 @@ from runvisor.policies.scheduling.arms import Arm
 from runvisor.policies.scheduling.base import Choice, Context, LatencyPrior, Load, Outcome, check_arms
 from runvisor.policies.scheduling.beliefs import MAX_ARMS, ArmBelief, FamilyBelief
 from runvisor.policies.scheduling.candidates import Candidates
-from runvisor.policies.scheduling.effects import bounded
+from runvisor.policies.scheduling.effects import bounded, sums
 from runvisor.policies.scheduling.failures import FailureRate
 from runvisor.policies.scheduling.forecasts import Beliefs, Row, row_of
 from runvisor.policies.scheduling.learning import Learning, expect
@@ -43,8 +43,8 @@ VERSION: Final = 1
 FIRST_LOG_S: Final = math.log(0.005)
 """What is expected before any outcome."""
 FIRST_FAILURE_CHANCE: Final = 0.004
-_TICK_S: Final = 0.1
-"""Beliefs that change with time alone are seen as of the last whole tick."""
+_TICKS: Final = 50.0
+"""Beliefs that change with time alone are seen as of the last whole tick; so many are the shortest time constant."""
 _MAX_ROWS: Final = 512
 _MOST_LOG_S: Final = 20.0
 _TIE: Final = 0.02
@@ -91,6 +91,7 @@ class HierarchicalScheduler:
         self.default_objective = objective or Objective()
         self.objective = self.default_objective.words
         self.prior = prior
+        self._tick_s = min(self.tuning.failure_fade_s, self.tuning.drift_reversion_s) / _TICKS
         self._base = FIRST_LOG_S
         self._seen = 0
         self._arms: dict[str, ArmBelief] = {}
@@ -130,7 +131,7 @@ class HierarchicalScheduler:
         choices: list[Choice] = []
         for (context, arms), row in zip(tasks, draws, strict=True):
             choice, runtime, work_s = self._choose(context, arms, now, row, more)
-            pool = choice.arm if choice.arm in context.loads else runtime
+            pool = runtime if runtime in context.loads else choice.arm
             count, sent_s = more.get(pool, (0, 0.0))
             more[pool] = (count + 1, sent_s + work_s)
             choices.append(choice)
@@ -193,33 +194,37 @@ class HierarchicalScheduler:
         objective = context.objective or self.default_objective
         row = self._row(context, arms, now)
         explore = bool(draws) and not context.critical and row.is_known
-        timeout_s, features, colds = context.timeout_s, bounded(context.features), context.cold
+        timeout_s, features = context.timeout_s, context.features
         waits_s, prices = self._waits(row, context.loads, now, more)
-        expected_logs = self._prior_logs(row, context) if self.prior is not None and row.unseen else None
+        added = sums(row.weights, features) if features else row.nothing
+        if self.prior is not None and row.unseen:
+            added = self._with_prior(self.prior, row, context, added)
+        fixed = prices or row.nothing
+        if row.colds is not None:
+            fixed = [price + cold for price, cold in zip(fixed, self._colds(row, context.cold), strict=True)]
         times_s: list[float] = []
-        scores: list[float] = []
+        sampled_s: list[float] = []
         plain: list[float] = []
-        for index, term in enumerate(row.terms):
-            log_s, doubt, scale, failing, cold_s, cold_share, weights = term
-            if expected_logs is not None and index in expected_logs:
-                log_s = expected_logs[index]
-            elif features:
-                log_s += sum(map(mul, weights, features))
-            time_s = math.exp(log_s) if log_s < _MOST_LOG_S else math.exp(_MOST_LOG_S)
+        scores: list[float] = []
+        for (log_s, doubt, scale, risk), more_log, price, draw in zip(
+            row.terms, added, fixed, draws if explore else row.nothing, strict=False
+        ):
+            log_s += more_log
+            time_s = exp(log_s if log_s < _MOST_LOG_S else _MOST_LOG_S)
+            price += risk * timeout_s
             times_s.append(time_s)
-            fixed = failing * timeout_s + prices[index] if prices is not None else failing * timeout_s
-            if cold_s:
-                fixed += cold_s * (cold_share if colds is None else row.names[index] in colds)
-            score = scale * time_s + fixed
-            plain.append(score)
+            plain.append(scale * time_s + price)
             if explore:
-                sampled = log_s + doubt * draws[index]
-                score = scale * math.exp(sampled if sampled < _MOST_LOG_S else _MOST_LOG_S) + fixed
-            scores.append(score)
+                moved = doubt * draw
+                time_s *= exp(moved if moved < _MOST_LOG_S else _MOST_LOG_S)
+            sampled_s.append(time_s)
+            scores.append(scale * time_s + price)
         if objective.kind == "slo":
-            self._meet_slo(objective.slo_s, row, context, waits_s, times_s, plain, scores)
+            scores = self._late(objective.slo_s, row, context, waits_s, sampled_s, scores)
+            plain = self._late(objective.slo_s, row, context, waits_s, times_s, plain) if explore else scores
         elif objective.kind == "throughput":
-            self._share_out(arms, context.loads, waits_s, plain, scores)
+            scores = self._shared_out(arms, context.loads, waits_s, scores)
+            plain = self._shared_out(arms, context.loads, waits_s, plain) if explore else scores
         chosen, explored = self._pick(row, context, now, plain, scores, explore=explore)
         work_s = times_s[chosen] * row.behind[chosen].mean
         candidates = Candidates(lambda: row.candidates(times_s, scores, waits_s))
@@ -258,10 +263,10 @@ class HierarchicalScheduler:
         key: tuple[Any, ...] = (context.family, names)
         if context.objective is not None:
             key = (context.family, names, context.objective)
-        tick = now // _TICK_S
+        tick = now // self._tick_s
         row = self._rows.get(key)
         if row is None or row.tick != tick:
-            at = tick * _TICK_S
+            at = tick * self._tick_s
             beliefs = Beliefs(self._base, self._arms, self._overall_failure_chance(at), self.tuning)
             objective = context.objective or self.default_objective
             row = row_of(beliefs, self._families.get(context.family), arms, objective, at, tick)
@@ -278,77 +283,71 @@ class HierarchicalScheduler:
             return None, None
         waiting, unsteady = row.wait_price
         fade_s = self.tuning.load_fade_s
-        waits_s: list[float] = []
-        prices: list[float] = []
-        for runtime, arm, service_s, square, usual_s in row.queues:
-            load = loads.get(arm) or loads.get(runtime)
+        waits_s, prices = row.nothing.copy(), row.nothing.copy()
+        count, sent_s = 0, 0.0
+        for index, (runtime, arm, service_s, square, usual_s) in enumerate(row.queues):
+            load = loads.get(runtime) or loads.get(arm)
             if load is None:
-                waits_s.append(0.0)
-                prices.append(0.0)
                 continue
-            count, sent_s = more.get(arm if arm in loads else runtime, (0, 0.0)) if more else (0, 0.0)
-            if load.idle > load.waiting + count and not load.at:
-                waits_s.append(0.0)
-                prices.append(0.0)
-                continue
-            wait_s, deviation = expected_wait(
-                load, service_s, square, usual_s, now, fade_s=fade_s, more=count, more_s=sent_s
-            )
-            waits_s.append(wait_s)
-            prices.append(waiting * wait_s + unsteady * deviation)
+            if more:
+                count, sent_s = more.get(runtime if runtime in loads else arm, (0, 0.0))
+            if usual_s or load.idle <= load.waiting + count:
+                wait_s, off = expected_wait(load, service_s, square, usual_s, now, fade_s, count, sent_s)
+                waits_s[index] = wait_s
+                prices[index] = waiting * wait_s + unsteady * off
         return waits_s, prices
 
-    def _meet_slo(
+    @staticmethod
+    def _colds(row: Row, colds: frozenset[str] | None) -> list[float]:
+        """Return what a cold start is expected to cost on each arm."""
+        if row.colds is None:
+            return row.nothing
+        if colds is None:
+            return [cold_s * share for cold_s, share in row.colds]
+        return [cold_s if name in colds else 0.0 for (cold_s, _), name in zip(row.colds, row.names, strict=True)]
+
+    def _late(
         self,
         slo_s: float,
         row: Row,
         context: Context,
         waits_s: Sequence[float] | None,
         times_s: Sequence[float],
-        plain: list[float],
-        scores: list[float],
-    ) -> None:
-        """Turn scores that are times into probabilities of taking longer than the bound."""
-        for index, (term, behind) in enumerate(zip(row.terms, row.behind, strict=True)):
-            share = term.cold_share if context.cold is None else row.names[index] in context.cold
-            fixed = term.cold_s * share + (waits_s[index] if waits_s is not None else 0.0)
-            left_s = slo_s - fixed
-            for values in (scores, plain):
-                sampled = times_s[index]
-                if values is scores:  # the same draw that moved the score
-                    moved = scores[index] - plain[index]
-                    sampled += moved / max(term.scale, 1e-9)
-                late = 1.0
-                if left_s > 0 and sampled > 0:
-                    late = behind.tail.beyond(math.log(left_s / sampled) / behind.log_deviation)
-                failing = behind.excess_failure_chance
-                chance = failing + (1.0 - failing) * late
-                values[index] = chance + _TIE * min(values[index] / slo_s, _MOST_MULTIPLE)
+        scores: Sequence[float],
+    ) -> list[float]:
+        """Return the probability of taking longer than the bound, for scores that are times."""
+        chances: list[float] = []
+        before_s = self._colds(row, context.cold)
+        for index, behind in enumerate(row.behind):
+            left_s = slo_s - before_s[index] - (waits_s[index] if waits_s is not None else 0.0)
+            late, failing = 1.0, behind.excess_failure_chance
+            if left_s > 0 and times_s[index] > 0:
+                late = behind.tail.beyond(math.log(left_s / times_s[index]) / behind.spread)
+            tie = _TIE * min(scores[index] / slo_s, _MOST_MULTIPLE)
+            chances.append(failing + (1.0 - failing) * late + tie)
+        return chances
 
     @staticmethod
-    def _share_out(
-        arms: Sequence[Arm],
-        loads: Mapping[str, Load],
-        waits_s: Sequence[float] | None,
-        plain: list[float],
-        scores: list[float],
-    ) -> None:
-        """Let a task's own time count by the number of instances that share the work."""
+    def _shared_out(
+        arms: Sequence[Arm], loads: Mapping[str, Load], waits_s: Sequence[float] | None, scores: Sequence[float]
+    ) -> list[float]:
+        """Return scores in which a task's own time counts by the number of instances that share the work."""
+        shared: list[float] = []
         for index, arm in enumerate(arms):
-            load = loads.get(arm.name) or loads.get(arm.runtime)
+            load = loads.get(arm.runtime) or loads.get(arm.name)
             instances = max(1, load.idle + load.busy) if load is not None else 1
             wait_s = waits_s[index] if waits_s is not None else 0.0
-            for values in (plain, scores):
-                values[index] = wait_s + (values[index] - wait_s) / instances
+            shared.append(wait_s + (scores[index] - wait_s) / instances)
+        return shared
 
-    def _prior_logs(self, row: Row, context: Context) -> dict[int, float]:
-        """Return what the prior expects of arms that this family has no belief about."""
-        assert self.prior is not None
-        found: dict[int, float] = {}
+    @staticmethod
+    def _with_prior(prior: LatencyPrior, row: Row, context: Context, added: Sequence[float]) -> list[float]:
+        """Return what to add to predictions, so that arms without a belief for this family have the prior's."""
+        found = list(added)
         for index in row.unseen:
-            log_s = self.prior.log_mean_s(row.names[index], context.family, context.features)
+            log_s = prior.log_mean_s(row.names[index], context.family, context.features)
             if log_s is not None:
-                found[index] = log_s
+                found[index] = log_s - row.terms[index].log_s
         return found
 
     def _expect(self, family: FamilyBelief, name: str, features: Sequence[float]) -> bool:
@@ -360,9 +359,7 @@ class HierarchicalScheduler:
 
     def _overall_failure_chance(self, at: float) -> float:
         tuning = self.tuning
-        return self._failures.estimate(
-            at, FIRST_FAILURE_CHANCE, strength=tuning.failure_strength, fade_s=tuning.failure_fade_s
-        )
+        return self._failures.share(at, FIRST_FAILURE_CHANCE, tuning.failure_strength, tuning.failure_fade_s)
 
     def _touch(self, name: str) -> tuple[FamilyBelief, bool]:
         """Return a family and whether it is new; it becomes the last one to be forgotten."""

@@ -9,7 +9,7 @@ from typing import Final
 from runvisor.policies.scheduling.base import Ending, Outcome
 from runvisor.policies.scheduling.beliefs import MAX_ARMS_IN_FAMILY, ArmBelief, FamilyArm, FamilyBelief
 from runvisor.policies.scheduling.effects import MOST_LOG_S
-from runvisor.policies.scheduling.failures import FailureRate
+from runvisor.policies.scheduling.failures import OVERALL_MEMORY, FailureRate
 from runvisor.policies.scheduling.forecasts import shape_of
 from runvisor.policies.scheduling.tails import log_beyond
 from runvisor.policies.scheduling.tuning import Tuning
@@ -27,6 +27,8 @@ _COLD_WORTH: Final = 0.25
 """How much a run is believed whose cold start was not measured apart."""
 _ARM_STEP: Final = 1e-6
 _SHARED_STEP: Final = 1e-5
+_UNUSUAL: Final = 0.05
+"""An arm that fails more often than this says nothing of what is usual."""
 _KNOWN_TO_END: Final = 3
 """Runs of a family to their end on an arm, after which a time limit is laid at the arm's door as well."""
 
@@ -65,7 +67,8 @@ class Learning:
         failed = outcome.ending is Ending.FAILED
         blamed = 1.0 if failed or (timed_out and own is not None and own.runs >= _KNOWN_TO_END) else 0.0
         at, fade_s = outcome.at, tuning.failure_fade_s
-        everywhere.add(blamed, at=at, fade_s=fade_s)
+        is_usual = arm.failures.failures <= 1.0 + _UNUSUAL * arm.failures.trials
+        everywhere.add(blamed if is_usual else 0.0, at=at, fade_s=fade_s, memory=OVERALL_MEMORY)
         arm.failures.add(blamed, at=at, fade_s=fade_s)
         if own is not None:
             own.failures.add(1.0 if failed or timed_out else 0.0, at=at, fade_s=fade_s)

@@ -10,6 +10,7 @@ with ``time = exp(predicted logarithm)``.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from runvisor.policies.scheduling.objective import WAITING, Objective
@@ -86,6 +87,7 @@ def wait_price_of(objective: Objective) -> WaitPrice:
     return WaitPrice()
 
 
+@lru_cache(64)
 def _normal_excess(share: float) -> float:
     low, high = -10.0, 10.0
     for _ in range(60):

@@ -54,7 +54,6 @@ def expected_wait(
     square: float,
     usual_s: float,
     now: float,
-    *,
     fade_s: float,
     more: int = 0,
     more_s: float = 0.0,

@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from runvisor.policies.errors import NoEligibleArm
 from runvisor.policies.scheduling.arms import Arm, asked_beyond_defaults, exclusion
 from runvisor.policies.scheduling.base import Choice, Context, Load, Selector
 from runvisor.policies.scheduling.candidates import Candidates
-from runvisor.policies.scheduling.decision import Candidate, Decision
-from runvisor.policies.scheduling.eligibility import eligibility_of
+from runvisor.policies.scheduling.decision import Decision
+from runvisor.policies.scheduling.eligibility import Field, eligibility_of
 from runvisor.policies.scheduling.objective import Objective
 from runvisor.policies.trust import Grant
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """The arms that may run a task; it depends on the task and the cluster only, so it may be kept."""
-
-    eligible: tuple[Arm, ...]
-    """At least one."""
-    excluded: tuple[Candidate, ...]
-    """Those that run the language and may not run the task, with the reason."""
-    found: str = ""
-    """What was found in the code that bears on the choice."""
 
 
 def field_of(
@@ -42,10 +30,10 @@ def field_of(
         NoEligibleArm: Every arm is struck out; ``details["excluded"]`` has each reason.
     """
     everything = tuple(arms)
-    known = eligibility_of(everything, language, grant, unavailable, allow_untrusted_bpf=allow_untrusted_bpf)
-    if not known.eligible:
+    field = eligibility_of(everything, language, grant, unavailable, allow_untrusted_bpf)
+    if not field.eligible:
         raise _nothing_left(language, grant, everything, unavailable, allow_untrusted_bpf=allow_untrusted_bpf)
-    return Field(known.eligible, known.excluded, found)
+    return replace(field, found=found) if found else field
 
 
 def choose_from(

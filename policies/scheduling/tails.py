@@ -67,19 +67,30 @@ class Tail:
         (0.5, 1.7)
     """
 
-    __slots__ = ("_below", "counts")
+    __slots__ = ("_below", "_p95", "_total", "counts")
 
     def __init__(self, counts: list[float] | None = None) -> None:
         self.counts = list(_NORMAL) if counts is None else counts
         self._below: list[float] | None = None
+        self._p95: float | None = None
+        self._total = sum(self.counts)
 
     def learn(self, surprise: float, weight: float) -> None:
         """Take one surprise in deviations."""
         counts = self.counts
         counts[bisect_right(EDGES, surprise)] += weight
-        if self._below is not None and sum(counts) > _MEMORY_RUNS:
+        self._total += weight
+        if self._total > _MEMORY_RUNS:
             self.counts = [0.5 * count for count in counts]
-        self._below = None
+            self._total = sum(self.counts)
+        self._below = self._p95 = None
+
+    @property
+    def p95(self) -> float:
+        """The surprise that 95 of 100 runs keep below; kept until something is learned."""
+        if self._p95 is None:
+            self._p95 = self.quantile(0.95)
+        return self._p95
 
     def beyond(self, surprise: float) -> float:
         """Return the probability of a larger surprise."""

@@ -61,7 +61,7 @@ def test_loops_nest_as_they_are_indented(code: str, nesting: int) -> None:
         ("1e6", 6),
         ("0.123456789", 0),
         ("x1234567", 0),
-        ("99", 1),
+        ("99", 0),
         ("9" * 99, 12),
     ],
 )
