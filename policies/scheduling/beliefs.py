@@ -29,7 +29,7 @@ class ArmBelief:
 
     def __init__(self, tuning: Tuning) -> None:
         self.runs = 0
-        """Latency samples."""
+        """Runs to their end."""
         self.level = Effect(0.0, tuning.arm_sd**2)
         self.drift = Drift(0.0, 0.0)
         self.weights = Weights()

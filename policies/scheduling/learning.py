@@ -30,7 +30,7 @@ _SHARED_STEP: Final = 1e-5
 _UNUSUAL: Final = 0.05
 """An arm that fails more often than this says nothing of what is usual."""
 _KNOWN_TO_END: Final = 3
-"""Runs of a family to their end on an arm, after which a time limit is laid at the arm's door as well."""
+"""Runs of a family to their end, on whatever arms, after which a time limit is laid at the arm's door as well."""
 
 
 class Learning:
@@ -59,13 +59,13 @@ class Learning:
         """Learn how often things fail; returns whether a probe has closed the arm's breaker.
 
         A time limit is a failure in its family. It is laid at the arm's door only if
-        the family is known to end there: code that never ends, of which anybody may
+        the family is known to end, there or elsewhere: code that never ends, of which anybody may
         send much, is no fault of the arm, and never opens its breaker.
         """
         outcome, arm, own, tuning = self._outcome, self._arm, self._own, self._tuning
         timed_out = outcome.ending is Ending.TIMED_OUT
         failed = outcome.ending is Ending.FAILED
-        blamed = 1.0 if failed or (timed_out and own is not None and own.runs >= _KNOWN_TO_END) else 0.0
+        blamed = 1.0 if failed or (timed_out and self._is_known_to_end()) else 0.0
         at, fade_s = outcome.at, tuning.failure_fade_s
         is_usual = arm.failures.failures <= 1.0 + _UNUSUAL * arm.failures.trials
         everywhere.add(blamed if is_usual else 0.0, at=at, fade_s=fade_s, memory=OVERALL_MEMORY)
@@ -84,6 +84,9 @@ class Learning:
         if closed:
             arm.failures.forgive(0.2)
         return closed
+
+    def _is_known_to_end(self) -> bool:
+        return sum(own.runs for own in self._family.arms.values()) >= _KNOWN_TO_END
 
     def learn_latency(self, *, calibrates: bool) -> float | None:
         """Learn how long things take.
@@ -114,13 +117,15 @@ class Learning:
         seen, worth = self._seen(log_s, math.sqrt(doubt + arm.noise))
         if worth < _LEAST_WORTH:
             return None
-        arm.runs += 1
-        if own is not None:
-            own.runs += 1
+        if outcome.ending is Ending.RAN:
+            arm.runs += 1
+            if own is not None:
+                own.runs += 1
         surprise = seen - log_s
         if calibrates:
             return surprise
         total = doubt + arm.noise
+        familiar = min(1.0, 2.0 - 2.0 * (shared.variance + (own.effect.variance if own is not None else 0.0)) / total)
         most = _CLIP * math.sqrt(total)
         clipped = min(max(surprise, -most), most)
         gain = worth / total
@@ -133,7 +138,7 @@ class Learning:
         if features:
             arm.weights.learn(features, step, gain)
         if worth > _COLD_WORTH:
-            self._learn_shape(surprise, clipped * clipped * arm.noise / total, worth, arm.noise / total)
+            self._learn_shape(surprise, clipped * clipped * arm.noise / total, worth, familiar)
         return None
 
     def _seen(self, log_s: float, deviation: float) -> tuple[float, float]:
@@ -154,24 +159,24 @@ class Learning:
         arm.cold.learn(cold=outcome.cold, seconds=outcome.cold_s)
         return math.log(max(outcome.service_s - outcome.cold_s, _LEAST_S)), 1.0
 
-    def _learn_shape(self, surprise: float, noise: float, worth: float, own_share: float) -> None:
+    def _learn_shape(self, surprise: float, noise: float, worth: float, familiar: float) -> None:
         """Learn how far single runs lie from their prediction.
 
         Args:
             surprise: Of this run's logarithm.
             noise: The part of its square that is the run's own, not the prediction's.
             worth: How far to believe it.
-            own_share: Which share of such a surprise is the run's own. What surprises because the family is new
-                says nothing of the tail.
+            familiar: Which share of such a surprise is not for want of knowing the family: a first run that is a
+                hundred times longer than expected says nothing of the tail.
         """
         arm, runs = self._arm, self._arm.runs
-        arm.tail.learn(surprise / math.sqrt(arm.noise), worth * own_share)
+        arm.tail.learn(surprise / math.sqrt(arm.noise), worth * familiar)
         step = max(0.005, 1.0 / (runs + 8.0)) * worth
         arm.noise = min(max(arm.noise + step * (noise - arm.noise), _LEAST_NOISE), _MOST_NOISE)
         ratio = min(math.exp(min(surprise, 9.0)), _MOST_RATIO if runs > _EARLY_RUNS else _EARLY_RATIO)
-        arm.ratio.learn(ratio, own_share * max(0.004, 1.0 / (runs + 30.0)))
+        arm.ratio.learn(ratio, familiar * max(0.004, 1.0 / (runs + 30.0)))
         if self._own is not None:
-            self._own.learn_shape(ratio, noise, own_share)
+            self._own.learn_shape(ratio, noise, familiar)
 
 
 def own_of(family: FamilyBelief, arm: str, tuning: Tuning) -> FamilyArm | None:
