@@ -17,6 +17,8 @@ from typing import Final, TypeAlias
 
 from runvisor.policies.errors import TooFewOutcomes
 from runvisor.policies.scheduling.base import Ending, Outcome
+from runvisor.policies.scheduling.beliefs import ArmBelief
+from runvisor.policies.scheduling.hierarchical import HierarchicalScheduler
 from runvisor.policies.scheduling.prior import TrainedPrior
 from runvisor.supervisor.prior_fit import MIN_ARM_RUNS, Run, best_kind, dealt, fit
 
@@ -30,6 +32,7 @@ _MOST_RUNS: Final = 8_000
 """The latest that count at all: a fit takes seconds, not minutes."""
 _HELD_OUT: Final = 5
 """One family in so many is held back, and the latest of so many parts of the time."""
+_NO_LIMIT_S: Final = 1e6
 _LEAST_LOG_S: Final = math.log(1e-6)
 
 Expect: TypeAlias = Callable[[str, str, tuple[float, ...]], float | None]
@@ -55,7 +58,7 @@ class Comparison:
     held_out: str
     """``new families`` or ``the latest``."""
     errors: Mapping[str, Error]
-    """By who predicted: ``trained``, ``present prior`` and ``mean of the arm``."""
+    """By who predicted: `TRAINED`, or one of its rivals."""
 
     @property
     def gain(self) -> float:
@@ -67,6 +70,8 @@ class Comparison:
 TRAINED: Final = "trained"
 PRESENT: Final = "present prior"
 ARM_MEAN: Final = "mean of the arm"
+SCHEDULER: Final = "scheduler itself"
+_NEW_FAMILIES: Final = "new families"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +116,7 @@ def train(outcomes: Iterable[Outcome], present: Expect, *, trained_until: float 
     latest = max(cuts[-max(1, len(cuts) // _HELD_OUT)], math.nextafter(trained_until, math.inf))
     hands = dealt(runs, _HELD_OUT)
     splits = {
-        "new families": [hands[run.family] == 0 for run in runs],
+        _NEW_FAMILIES: [hands[run.family] == 0 for run in runs],
         "the latest": [run.at >= latest for run in runs],
     }
     comparisons = []
@@ -121,7 +126,9 @@ def train(outcomes: Iterable[Outcome], present: Expect, *, trained_until: float 
         if len(known) < MIN_RUNS // 2 or len(asked) < MIN_ARM_RUNS:
             raise _too_few(runs, trained_until, [f"{MIN_RUNS} more runs that end by themselves"])
         rivals = {TRAINED: fit(known, best_kind(known)[0]).log_mean_s, ARM_MEAN: _arm_means(known)}
-        if name != "new families" or not trained_until:
+        if name == _NEW_FAMILIES:
+            rivals[SCHEDULER] = _scheduler_taught(known)
+        if name != _NEW_FAMILIES or not trained_until:
             rivals[PRESENT] = present
         comparisons.append(Comparison(name, {who: _error(expect, asked, known) for who, expect in rivals.items()}))
     kind, errors = best_kind(runs)
@@ -194,6 +201,26 @@ def _arm_means(runs: Sequence[Run]) -> Expect:
         by_arm[run.arm].append(run.log_s)
     means = {arm: fmean(values) for arm, values in by_arm.items()}
     return lambda arm, *_: means.get(arm)
+
+
+def _scheduler_taught(runs: Sequence[Run]) -> Expect:
+    """Return what a scheduler without a prior expects of new families when it has learned the same runs."""
+    scheduler = HierarchicalScheduler()
+    for run in runs:
+        service_s = math.exp(run.log_s)
+        ending, timeout_s = (Ending.TIMED_OUT, service_s) if run.was_cut else (Ending.RAN, _NO_LIMIT_S)
+        scheduler.update(Outcome(run.arm, run.family, ending, service_s, 0.0, timeout_s, run.at, features=run.features))
+    state = scheduler.to_wire()
+    base = float(state["base"][0])
+    arms = {name: ArmBelief.from_wire(arm, scheduler.tuning) for name, arm in state["arms"].items()}
+
+    def expect(arm: str, _family: str, features: tuple[float, ...]) -> float | None:
+        belief = arms.get(arm)
+        if belief is None:
+            return None
+        return base + belief.level.mean + belief.drift.mean + belief.weights.sum(features)
+
+    return expect
 
 
 def _error(expect: Expect, asked: Sequence[Run], known: Sequence[Run]) -> Error:
