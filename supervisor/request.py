@@ -17,6 +17,8 @@ from runvisor.policies.values import Value
 
 AUTO: Final = "auto"
 _NONE_ASKED: Final = Permissions()
+_KEPT_CODE: Final = 64 * 1024
+"""What language longer programs are in is found out each time: keeping that would keep them."""
 
 
 def make_task(
@@ -48,7 +50,7 @@ def make_task(
         permissions = replace(permissions, filesystem=permissions.filesystem.anchored(folder))
     reason = ""
     if language == AUTO:
-        guess = detect(code)
+        guess = _detected(code) if len(code) <= _KEPT_CODE else detect(code)
         language, reason = guess.language, f"Language {guess.language}: {guess.reason}."
     else:
         language = resolve(language)
@@ -69,3 +71,4 @@ def read_objective(objective: Objective | str | None) -> Objective | None:
 
 
 _parsed = lru_cache(64)(Objective.parse)
+_detected = lru_cache(512)(detect)

@@ -88,6 +88,8 @@ class Choice:
     """One per eligible arm, in their order."""
     objective: str = ""
     """What was made small, in words that follow "the lowest"; empty is the policy's own."""
+    expected_s: float = 0.0
+    """Expected service time of the chosen arm; 0 is unknown."""
 
 
 class Ending(IntEnum):

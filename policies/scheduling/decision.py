@@ -65,11 +65,8 @@ Struck out: ebpf/record (untrusted code may not run there).
     """How the language was known, when it was not declared."""
     found: str = ""
     """What was found in the code that bears on the choice."""
-
-    @property
-    def expected_s(self) -> float:
-        """What was expected of the chosen arm's service time, waiting left out; 0 where nothing was."""
-        return next((c.mean_s or 0.0 for c in self.candidates if c.arm == self.arm), 0.0)
+    expected_s: float = 0.0
+    """Expected service time of the chosen arm, waiting left out; 0 is unknown."""
 
     def explain(self) -> str:
         """Say in plain sentences why this arm was chosen."""
@@ -132,6 +129,7 @@ Struck out: ebpf/record (untrusted code may not run there).
             "objective": self.objective,
             "language_reason": self.language_reason,
             "found": self.found,
+            "expected_s": self.expected_s,
         }
 
     @classmethod

@@ -229,7 +229,7 @@ class HierarchicalScheduler:
         work_s = times_s[chosen] * row.behind[chosen].mean
         candidates = Candidates(lambda: row.candidates(times_s, scores, waits_s))
         words = context.objective.words if context.objective is not None else ""
-        return Choice(row.names[chosen], explored, candidates, words), arms[chosen].runtime, work_s
+        return Choice(row.names[chosen], explored, candidates, words, work_s), arms[chosen].runtime, work_s
 
     def _pick(
         self,

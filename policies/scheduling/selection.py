@@ -60,6 +60,7 @@ def decision_of(field: Field, choice: Choice, scheduler: Selector, *, language_r
         choice.objective or scheduler.objective,
         language_reason,
         field.found,
+        choice.expected_s,
     )
 
 
