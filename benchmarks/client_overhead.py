@@ -62,7 +62,7 @@ def _cpu(run: Callable[[], Result]) -> Contender:
 def main() -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
-        Supervisor.start(options=SupervisorOptions(audit_folder=folder)) as supervisor,
+        Supervisor.start(options=SupervisorOptions(audit_folder=folder, policy_folder=folder)) as supervisor,
     ):
         actor: Any = ray.remote(_Nothing).options(num_cpus=0).remote()
         contenders: dict[str, Contender] = {RAY: timed(lambda: ray.get(actor.do.remote()))}

@@ -27,7 +27,7 @@ from runvisor.policies.trust import OnExcess, Trust
 from runvisor.policies.values import Value, pack
 from runvisor.supervisor.execution import Call
 from runvisor.supervisor.placement import Attached, Ended, Placed, Placement
-from runvisor.supervisor.pool_links import BATCH, PoolLinks, ask, unrefused
+from runvisor.supervisor.pool_links import PoolLinks, ask, unrefused
 from runvisor.supervisor.reporter import Reporter
 from runvisor.supervisor.shared import sealed_inputs
 
@@ -177,7 +177,7 @@ class Handle:
             )
             call = Call()
             request = {
-                "op": BATCH,
+                "op": "execute batch",
                 "authority": self.authority,
                 "variant": placed.variant,
                 "on_excess": on_excess,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,8 +21,6 @@ from runvisor.actors.runtime import Load
 from runvisor.policies.errors import RunvisorError, WorkerCrashed
 from runvisor.supervisor.execution import Call
 from runvisor.supervisor.load_view import LoadView
-
-BATCH: Final = "execute batch"
 
 
 def ask(reference: Any) -> Mapping[str, Any]:
@@ -76,16 +75,21 @@ class PoolLink:
         return self._view.now(time.monotonic())
 
     def request(self, message: Message, on_event: OnEvent | None = None, shared: Sequence[int] = ()) -> Message:
-        """See `Channel.request`; counts as work of the pool's until it is answered.
+        """See `Channel.request`; a task counts as work of the pool's until it is answered.
 
         Args:
-            message: The request; its ``expected_s`` is what one of its executions should take.
+            message: The request; a task's ``expected_s`` is what one of its executions should take.
             on_event: As there.
             shared: As there.
         """
-        inputs = message.get("inputs")
-        executions = len(inputs) if message.get("op") == BATCH and isinstance(inputs, list) else 1
-        with self._view.sending(message.get("expected_s", 0.0) * executions):
+        match message["op"]:
+            case "execute":
+                sending: AbstractContextManager[None] = self._view.sending(message["expected_s"])
+            case "execute batch":
+                sending = self._view.sending(message["expected_s"] * len(message["inputs"]))
+            case _:  # what a session runs has an instance of its own
+                sending = nullcontext()
+        with sending:
             answer = self.channel.request(message, on_event, shared)
         load = Load.from_wire(answer.get("load"))
         if load is not None:

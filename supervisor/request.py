@@ -50,7 +50,8 @@ def make_task(
         permissions = replace(permissions, filesystem=permissions.filesystem.anchored(folder))
     reason = ""
     if language == AUTO:
-        guess = _detected(code) if len(code) <= _KEPT_CODE else detect(code)
+        is_kept = isinstance(code, str | bytes) and len(code) <= _KEPT_CODE
+        guess = _detected(code) if is_kept else detect(code)
         language, reason = guess.language, f"Language {guess.language}: {guess.reason}."
     else:
         language = resolve(language)
