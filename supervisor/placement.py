@@ -37,7 +37,7 @@ from runvisor.supervisor.refusals import Refusals, says_unfit
 
 _KEPT: Final = 1024
 """Programs whose arms, families and features are kept; when there are more, all are found out anew."""
-_KEPT_CODE: Final = 64 * 1024
+_KEPT_CODE: Final = 16 * 1024
 """What is known of longer programs is found out each time: keeping it would keep them."""
 
 

@@ -17,7 +17,7 @@ from runvisor.policies.values import Value
 
 AUTO: Final = "auto"
 _NONE_ASKED: Final = Permissions()
-_KEPT_CODE: Final = 64 * 1024
+_KEPT_CODE: Final = 16 * 1024
 """What language longer programs are in is found out each time: keeping that would keep them."""
 
 
