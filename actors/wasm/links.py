@@ -17,7 +17,7 @@ from runvisor.actors.jail.child import Child, ChildExit
 from runvisor.actors.wasm.agreement import CALM_S, WINDOW_BYTES
 from runvisor.actors.wasm.lanes import EngineGone, Lane
 from runvisor.actors.wasm.replies import ModuleInfo
-from runvisor.policies.errors import GuestError, LimitExceeded, ProtocolError, SpawnFailed
+from runvisor.policies.errors import GuestError, LimitExceeded, ProtocolError, SpawnFailed, WorkerCrashed
 from runvisor.policies.permissions import MiB
 
 if TYPE_CHECKING:
@@ -78,11 +78,12 @@ class EngineLink:
             if self._in_flight > 1:
                 self._calm_at = time.monotonic() + CALM_S
             self._reserved_bytes += memory_bytes
-            if self._reserved_bytes > self._limit_bytes:
-                self._raise_limit()
-            lane = self._idle.pop() if self._idle else None
+            has_room = self._reserved_bytes <= self._limit_bytes or self._raise_limit()
+            lane = self._idle.pop() if has_room and self._idle else None
         if lane is None:
             try:
+                if not has_room:
+                    raise EngineGone("its memory limit cannot be raised", was_asked=False)
                 lane = self._open()
             except EngineGone:
                 self.note_end()
@@ -239,11 +240,18 @@ class EngineLink:
         except OSError as error:
             raise EngineGone(str(error), was_asked=False) from None
 
-    def _raise_limit(self) -> None:
-        """Give the process's cgroup room for all that its executions may take; it never shrinks again."""
+    def _raise_limit(self) -> bool:
+        """Give the process's cgroup room for all that its executions may take; it never shrinks again.
+
+        Returns:
+            Whether that could be done: a dead child has no cgroup any more.
+        """
+        try:
+            self.child.limit_memory(_ENGINE_BYTES + self._reserved_bytes, final=False)
+        except WorkerCrashed:
+            return False
         self._limit_bytes = self._reserved_bytes
-        with contextlib.suppress(OSError):  # a dead child has no cgroup; the lane will tell
-            self.child.limit_memory(_ENGINE_BYTES + self._limit_bytes, final=False)
+        return True
 
 
 def _make_window() -> int:

@@ -33,6 +33,8 @@ from benchmarks.scheduler.real.workload import PROGRAMS
 RECORDING: Final = RESULTS / "scheduler-real-recording.msgpack"
 REPLAY: Final = "scheduler-real-replay"
 LIVE: Final = "scheduler-real-live"
+_WIDTH: Final = 200
+"""Of tables that go to a file."""
 _COLUMNS: Final = (
     ("relative_regret", "regret", 3, 1.0),
     ("held_out_regret", "held out", 3, 1.0),
@@ -224,6 +226,8 @@ def main() -> None:
     given = parser.parse_args()
     began = time.monotonic()
     console = Console(stderr=given.json)
+    if not console.is_terminal:
+        console.width = _WIDTH
     given.do(given, console)
     console.print(f"took {time.monotonic() - began:.0f} s")
 

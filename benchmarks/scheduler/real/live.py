@@ -129,10 +129,13 @@ def _plan(rate_per_s: float, seconds: float, seed: int) -> list[tuple[float, str
 
 def _warm(handle: Handle) -> None:
     """Start every pool, and have everything compiled that is compiled once."""
+    known: set[str] = set()
     for program in PROGRAMS.values():
-        task = program.task(program.sizes[0])
-        for arm in eligible_arms(handle, task):
-            run_on(handle, task, arm)
+        if program.language == "c-record" or program.family not in known:
+            known.add(program.family)
+            task = program.task(program.sizes[0])
+            for arm in eligible_arms(handle, task):
+                run_on(handle, task, arm)
 
 
 def _client(supervisor: Supervisor, policy: str, stack: ExitStack) -> Handle:

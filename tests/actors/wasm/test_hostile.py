@@ -160,6 +160,15 @@ def test_an_engine_that_died_between_runs_is_replaced_unseen(engines: Principals
     assert engine_pid(engines, "idle") != pid
 
 
+def test_an_engine_that_died_is_replaced_for_a_run_that_needs_more_memory_too(engines: Principals, wat: Run) -> None:
+    assert wat(ONE, principal="more").unwrap() == 1
+    with engines.engine("more") as link:
+        os.kill(link.child.pid, signal.SIGKILL)
+        link.child.exit()
+        link.child.close()  # as its zygote does when it finds it dead: the cgroup is gone
+    assert wat(ONE, principal="more", memory_bytes=700 * MiB).unwrap() == 1
+
+
 def test_the_only_run_of_an_engine_that_dies_is_to_blame(runtime: WasmRuntime, engines: Principals, wat: Run) -> None:
     assert wat(ONE, principal="crash").ok
     pid = engine_pid(engines, "crash")
