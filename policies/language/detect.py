@@ -1,9 +1,10 @@
-"""Tells the language of a piece of code by rules and parsers, in well under a millisecond.
+"""Tells the language of a piece of code by hints, a small model, rules and parsers, in well under a millisecond.
 
-In order, the first that settles it: the wasm magic number, the file's suffix,
-a shebang line, WebAssembly text's ``(module``, a JSON document (no program),
-and then weighted evidence from words and line shapes, with Python's own parser
-as a witness. Code valid in Python and JavaScript alike, such as ``1+1``, is
+In order, the first that settles it: the wasm magic number, the word of a Markdown
+fence, the file's suffix, a shebang line, WebAssembly text's ``(module``, a JSON
+document (no program), an opening that only one language has; then the odds of a
+trained model, to which rules add what single words and line shapes say, and Python's
+own parser its word. Code valid in Python and JavaScript alike, such as ``1+1``, is
 taken for Python with a confidence of exactly `MIN_CONFIDENCE`.
 
 A guess picks a parser; it never widens what the code may do.
@@ -11,15 +12,14 @@ A guess picks a parser; it never widens what the code may do.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from runvisor.policies.errors import UnknownLanguage
-from runvisor.policies.language.names import DISPLAY, INTERPRETERS, LANGUAGES, SUFFIXES
-from runvisor.policies.language.signals import scores
+from runvisor.policies.language.evidence import PROSE, ranking, weigh
+from runvisor.policies.language.names import ADVICE, DISPLAY, INTERPRETERS, LANGUAGES, SUFFIXES, resolve
 from runvisor.policies.language.syntax import Python, as_python, is_json_document
 from runvisor.policies.language.weights import OPENINGS
 
@@ -27,9 +27,10 @@ MIN_CONFIDENCE: Final = 0.7
 """Below it, `detect` asks the caller instead of guessing."""
 
 _HEAD_CHARS: Final = 8_192
+_REMEDY: Final = f"pass language=... with one of {', '.join(LANGUAGES)}"
+_BINARY: Final = ("wasm", "component")
 _WASM_MAGIC: Final = b"\0asm"
 _COMPONENT_MAGIC: Final = b"\0asm\x0d\0\1\0"
-_PUNCTUATION = re.compile(r"[=_|$(){}\[\]<>;`\"+*/%]")
 _COMMENTS: Final = r"(?:\s|;;[^\n]*\n|(?>\(;.*?;\)))*+"
 _COMPONENT = re.compile(rf"{_COMMENTS}\(component\b", re.DOTALL)
 _WAT = re.compile(rf"{_COMMENTS}\((?:module\b|(?:func|memory|table|global)\s+[$(])", re.DOTALL)
@@ -38,8 +39,20 @@ _CALLED = re.compile(
 )
 _CALLED_IN = {"on_record": "c-record", "on_packet": "c-packet", "on_xdp": "c-packet"}
 
-# Evidence of the parser, in the same log-odds as the words.
 _PARSER_SAYS: Final = {
+    Python.ONLY: 6.0,
+    Python.ALSO: 0.0,
+    Python.HARDLY: -1.0,
+    Python.NO: -0.3,
+    Python.TOO_LONG: 0.0,
+}
+"""The log of how much likelier each word of the parser is for a window of Python than for one of another."""
+_SETTLED: Final = 7.0
+"""A lead that no parser's word would turn."""
+
+_FEW_LINES: Final = 3
+"""Up to as many, the rules settle what the model leaves open."""
+_PARSER_SAYS_OF_FEW: Final = {
     Python.ONLY: 4.0,
     Python.ALSO: 0.8,
     Python.HARDLY: -1.0,
@@ -47,11 +60,9 @@ _PARSER_SAYS: Final = {
     Python.TOO_LONG: 0.0,
 }
 _LAST_SEMICOLON: Final = 2.5
-"""For JavaScript, when Python would accept the code too."""
-_SETTLED: Final = 6.0
-"""A lead that no parser's word would turn."""
-_PROSE: Final = 1.5
-"""What a language must beat: the score of text that is no code at all."""
+"""For JavaScript, when Python would accept the few lines too."""
+_NO_CODE: Final = 1.5
+"""What a language must beat there: the score of text that is no code at all."""
 _CODE: Final = 0.5
 """The same where a parser has seen that it is code."""
 
@@ -70,12 +81,13 @@ class Guess:
     """Other languages it could be, with their confidence, likeliest first."""
 
 
-def detect(code: str | bytes, filename_hint: str = "") -> Guess:
+def detect(code: str | bytes, filename_hint: str = "", fence_hint: str = "") -> Guess:
     """Tell the language of a piece of code.
 
     Args:
         code: Source text, UTF-8 bytes, or a wasm module.
         filename_hint: The file's name, if there is one; only its suffix is read.
+        fence_hint: The word behind the marks of a Markdown fence; one that names no language is passed over.
 
     Returns:
         A guess of at least `MIN_CONFIDENCE`.
@@ -107,7 +119,23 @@ reason='it is valid in several languages, and Python is preferred', alternatives
     stripped = text.strip()
     if not stripped:
         raise UnknownLanguage("the code is empty", "code", "pass some code")
-    return _by_suffix(stripped, filename_hint) or _by_first_line(stripped) or _by_evidence(text, stripped)
+    return (
+        _by_fence(stripped, fence_hint)
+        or _by_suffix(stripped, filename_hint)
+        or _by_first_line(stripped)
+        or _by_evidence(text, stripped)
+    )
+
+
+def _by_fence(text: str, word: str) -> Guess | None:
+    try:
+        language = resolve(word)
+    except UnknownLanguage as error:
+        seems = error.details.get("seems")
+        if seems:
+            raise _not_run(seems, ((seems, 0.99),), f": its fence says {word}") from None
+        return None
+    return None if language in _BINARY else _settled(language, 0.99, f"its fence says {word}", text)
 
 
 def _by_suffix(text: str, filename: str) -> Guess | None:
@@ -135,7 +163,7 @@ def _by_first_line(text: str) -> Guess | None:
         raise _unknown("json", "this is a JSON document, not a program", (), "pass it as inputs, or pass language=...")
     for language, opening in OPENINGS:
         if opening.match(text):
-            raise _unknown(language, f"this looks like {DISPLAY[language]}, which runvisor does not run yet", ())
+            raise _not_run(language, ((language, 0.99),))
     return None
 
 
@@ -149,65 +177,67 @@ def _interpreter(text: str) -> str:
 
 def _by_evidence(text: str, stripped: str) -> Guess:
     head = text if len(text) <= _HEAD_CHARS else text[: text.rfind("\n", 0, _HEAD_CHARS) + 1 or _HEAD_CHARS]
-    found = scores(head)
-    python = found.get("python", 0.0)
-    rival = max((score for language, score in found.items() if language != "python"), default=0.0)
+    odds, short = weigh(head)
+    rival = max(odd for language, odd in odds.items() if language != "python")
     verdict = Python.TOO_LONG
-    if abs(python - rival) < _SETTLED:
+    if abs(odds["python"] - rival) < _SETTLED:
         verdict = as_python(text)
-        found["python"] = python + _PARSER_SAYS[verdict]
-        if verdict is Python.ALSO and stripped.endswith(";"):
-            found["javascript"] = found.get("javascript", 0.0) + _LAST_SEMICOLON
-    if verdict is not Python.ONLY and _is_prose(head):
-        found = {language: score / 4 if language in LANGUAGES else score for language, score in found.items()}
-    ranking = _ranking(found, _CODE if verdict in (Python.ALSO, Python.ONLY) else _PROSE)
-    best, confidence = ranking[0] if ranking else ("", 0.0)
+        odds["python"] += _PARSER_SAYS[verdict]
+    shares = ranking(odds)
+    if shares[0][1] < MIN_CONFIDENCE and stripped.count("\n") < _FEW_LINES:
+        shares = _of_few_lines(short, verdict, stripped) or shares
+    best, confidence = shares[0]
+    candidates = [pair for pair in shares if pair[0] != PROSE]
     if best in LANGUAGES and confidence >= MIN_CONFIDENCE:
         only_python = best == "python" and verdict is Python.ONLY
         reason = verdict.value if only_python else f"its words and lines are {DISPLAY[best]}'s"
-        return _settled(best, min(confidence, 0.99), reason, stripped, tuple(ranking[1:4]))
-    if verdict is Python.ALSO and best in ("", "python", "javascript") and rival < _PROSE:
+        return _settled(best, min(confidence, 0.99), reason, stripped, tuple(candidates[1:4]))
+    if verdict is Python.ALSO and max(short.values(), default=0.0) < _NO_CODE:
         return Guess(
             "python",
             MIN_CONFIDENCE,
             "it is valid in several languages, and Python is preferred",
             (("javascript", round(1 - MIN_CONFIDENCE, 2)),),
         )
-    if best and best not in LANGUAGES and confidence >= 0.5:
-        raise _unknown(best, f"this looks like {DISPLAY[best]}, which runvisor does not run yet", ranking)
-    shown = ", ".join(f"{language} {share:.0%}" for language, share in ranking[:3])
-    raise _unknown("", "the language is not clear from the code" + (f" ({shown})" if shown else ""), ranking)
+    if best not in LANGUAGES and best != PROSE and confidence >= 0.5:
+        raise _not_run(best, candidates)
+    shown = ", ".join(f"{language} {share:.0%}" for language, share in candidates[:3])
+    raise _unknown("", "the language is not clear from the code" + (f" ({shown})" if shown else ""), candidates)
 
 
-def _is_prose(text: str) -> bool:
-    """Several words and no punctuation that code of such length has."""
-    return not _PUNCTUATION.search(text) and len(text.split(None, 5)) > 5
-
-
-def _ranking(found: dict[str, float], prose: float) -> list[tuple[str, float]]:
-    """Turn scores into shares by softmax, with plain prose as one more contender."""
-    top = max([prose, *found.values()])
-    powers = {language: math.exp(score - top) for language, score in found.items()}
-    total = sum(powers.values()) + math.exp(prose - top)
-    shares = [(language, round(power / total, 3)) for language, power in powers.items() if power / total >= 0.01]
-    return sorted(shares, key=lambda item: -item[1])
+def _of_few_lines(rules: dict[str, float], verdict: Python, text: str) -> list[tuple[str, float]]:
+    """Return the shares by rules and parser alone, or nothing if they leave it open as well."""
+    known = dict(rules)
+    known["python"] = known.get("python", 0.0) + _PARSER_SAYS_OF_FEW[verdict]
+    if verdict is Python.ALSO and text.endswith(";"):
+        known["javascript"] = known.get("javascript", 0.0) + _LAST_SEMICOLON
+    known[PROSE] = _CODE if verdict in (Python.ALSO, Python.ONLY) else _NO_CODE
+    shares = ranking(known)
+    language, confidence = shares[0]
+    return shares if language != PROSE and confidence >= MIN_CONFIDENCE else []
 
 
 def _settled(
     language: str, confidence: float, reason: str, text: str, alternatives: tuple[tuple[str, float], ...] = ()
 ) -> Guess:
     if language not in LANGUAGES:
-        raise _unknown(language, f"this looks like {DISPLAY[language]}, which runvisor does not run yet: {reason}", ())
+        raise _not_run(language, ((language, confidence),), f": {reason}")
     if language == "c" and (called := _CALLED.search(text)):
         return Guess(_CALLED_IN[called[1]], confidence, f"it is C and defines {called[1]}", alternatives)
     return Guess(language, confidence, reason, alternatives)
+
+
+def _not_run(language: str, ranking: Sequence[tuple[str, float]], why: str = "") -> UnknownLanguage:
+    what = f"this looks like {DISPLAY[language]}, which runvisor does not run yet{why}"
+    advice = ADVICE.get(language)
+    return _unknown(language, what, ranking, f"{advice}, or {_REMEDY}" if advice else _REMEDY)
 
 
 def _unknown(
     seems: str,
     what: str,
     ranking: Sequence[tuple[str, float]],
-    remedy: str = f"pass language=... with one of {', '.join(LANGUAGES)}",
+    remedy: str = _REMEDY,
 ) -> UnknownLanguage:
     return UnknownLanguage(
         what,

@@ -102,6 +102,16 @@ DISPLAY: Final[Mapping[str, str]] = {
 }
 """How people write each language that can be named, run or not."""
 
+ADVICE: Final[Mapping[str, str]] = {
+    "bash": "write what it does in Python or JavaScript",
+    "sql": "run it from Python with sqlite3",
+    "json": "pass it as inputs",
+    "yaml": "pass it as inputs, parsed",
+    "tsx": "compile its JSX to TypeScript",
+    "markdown": "pass what is in its code blocks, or run the whole as a plan",
+}
+"""What to do with code in a language that runvisor does not run."""
+
 _FOREIGN_ALIASES: Final[Mapping[str, str]] = {
     "sh": "bash",
     "shell": "bash",

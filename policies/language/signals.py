@@ -12,9 +12,9 @@ from typing import Final
 
 from runvisor.policies.language.weights import DIALECT_OF, PATTERNS, WORDS
 
-_DIALECT_COST: Final = 2.0
 _LEAST_FOREIGN: Final = 3.0
 """Less evidence for a language that does not run is a coincidence of words."""
+_NEVER_LEFT_OUT: Final = frozenset(("python", "javascript", "typescript"))
 _LEAST_C: Final = 2.0
 """Less for C is only what it shares with every language of braces."""
 _PYTHON_BLOCKS: Final = frozenset(("def class if elif else for while try with except finally async match case").split())
@@ -113,9 +113,9 @@ def scores(text: str) -> dict[str, float]:
         if not needs.isdisjoint(seen) and pattern.search(text):
             for language, weight in weights.items():
                 totals[language] = totals.get(language, 0.0) + weight
-    for language in totals.keys() - {"python", "javascript"}:
+    for dialect, parent in DIALECT_OF.items():
+        totals[dialect] = totals.get(dialect, 0.0) + totals.get(parent, 0.0)
+    for language in totals.keys() - _NEVER_LEFT_OUT:
         if totals[language] < (_LEAST_C if language == "c" else _LEAST_FOREIGN):
             del totals[language]
-        elif language in DIALECT_OF:
-            totals[language] += totals.get(DIALECT_OF[language], 0.0) - _DIALECT_COST
     return totals

@@ -96,7 +96,7 @@ WORDS: Final[Mapping[str, Mapping[float, str]]] = {
 }
 
 DIALECT_OF: Final[Mapping[str, str]] = {"typescript": "javascript", "cpp": "c"}
-"""A dialect has its parent's words too, and must show some of its own."""
+"""A dialect has its parent's words too; only its own speak for it rather than for the parent."""
 
 _JS_TYPES: Final = "string number boolean any unknown interface type enum void never"
 _C_TYPES: Final = (

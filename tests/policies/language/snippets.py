@@ -152,5 +152,6 @@ FOREIGN = {
     "Ruby": ('puts "hi"', "def foo\n  1\nend"),
     "PHP": ("<?php echo 1;",),
     "HTML": ("<!DOCTYPE html><html></html>",),
+    "YAML": ("name: web\nversion: 3", "jobs:\n  build:\n    runs-on: linux\n    steps:\n      - run: make"),
     "Markdown": ("```python\nprint(1)\n```",),
 }

@@ -7,6 +7,7 @@ import sys
 import sysconfig
 import time
 import warnings
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from runvisor.policies.errors import UnknownLanguage
-from runvisor.policies.language import LANGUAGES, Guess, detect
+from runvisor.policies.language import LANGUAGES, Guess, detect, resolve
 from runvisor.policies.language.detect import MIN_CONFIDENCE
+from runvisor.policies.permissions import Permissions
+from runvisor.policies.scheduling.arms import ARMS, split_eligible
+from runvisor.policies.trust import Grant, Trust
 from tests.policies.language.snippets import C_RECORD, CPP, FOREIGN, GO, JAVASCRIPT, RUST, TYPESCRIPT, WAT, ZIG, C
 
 
@@ -141,7 +145,6 @@ def test_a_json_document_is_data_and_no_program(code: str) -> None:
         "hello",
         "hello, what is the sum of 3 and 4?",
         "Please write a function that computes and returns the total of all items",
-        "name: web\nversion: 3",
         "// only a comment",
         "a || b",
     ],
@@ -169,6 +172,55 @@ def test_a_file_name_settles_it() -> None:
         detect("let x = 3", "a.tsx")
     with pytest.raises(UnknownLanguage, match="not a wasm module"):
         detect("let x = 3", "a.wasm")
+
+
+def test_the_word_of_a_fence_settles_it() -> None:
+    assert detect("x = 3", fence_hint="js").language == "javascript"
+    assert detect("x = 3", "a.py", "TS").language == "typescript"
+    assert detect(C_RECORD[0], fence_hint="c").language == "c-record"
+    assert detect("console.log(1)", fence_hint="no-such-word").language == "javascript"
+    assert detect("(module)", fence_hint="wasm").language == "wat"
+    with pytest.raises(UnknownLanguage, match=r"Bash.*its fence says sh"):
+        detect("x = 3", fence_hint="sh")
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [("SELECT 1 FROM t", "from Python with sqlite3"), ("set -e\nfor f in *; do\n  echo $f\ndone", "in Python or")],
+)
+def test_a_language_that_is_not_run_comes_with_what_to_do(code: str, advice: str) -> None:
+    with pytest.raises(UnknownLanguage) as caught:
+        detect(code)
+    assert advice in caught.value.remedy
+    assert "pass language=" in caught.value.remedy
+    assert caught.value.details["candidates"][0][0] == caught.value.details["seems"]
+
+
+@given(
+    st.sampled_from(
+        [code for codes in (JAVASCRIPT, TYPESCRIPT, C, C_RECORD, CPP, ZIG, GO, RUST, WAT) for code in codes]
+    ),
+    st.sampled_from(Trust),
+)
+@settings(deadline=None, max_examples=60)
+def test_a_guess_never_widens_isolation(code: str, trust: Trust) -> None:
+    """Where guessed code may run is what a declared language and the trust allow, whatever the confidence."""
+    try:
+        guess = detect(code)
+    except UnknownLanguage:
+        return
+    grant = Grant("p", trust, Permissions())
+    eligible, excluded = split_eligible(ARMS, guess.language, grant, {})
+    assert (eligible, excluded) == split_eligible(ARMS, resolve(guess.language), grant, {})
+    assert all(trust >= arm.min_trust for arm in eligible)
+    assert {field.name for field in fields(Guess)} == {"language", "confidence", "reason", "alternatives"}
+
+
+@given(st.text("ab=(){};\n'\"`/*# ", min_size=1, max_size=40), st.text("xyz(){}=>;:\n", max_size=300))
+@settings(deadline=None, max_examples=25)
+def test_what_lies_behind_the_head_of_a_long_text_is_not_looked_at(piece: str, tail: str) -> None:
+    head = ("x" + piece) * (20_000 // (len(piece) + 1))
+    assert verdict(head + tail + ".") == verdict(head + "y" * 500 + ".")
 
 
 @pytest.mark.parametrize(

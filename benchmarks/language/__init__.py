@@ -1,0 +1,1 @@
+"""Language detection: gathering sources, training the model, comparing it with others."""
