@@ -13,7 +13,6 @@ import random
 import re
 import statistics
 import subprocess
-import sys
 import tempfile
 import venv
 from collections import Counter
@@ -159,6 +158,23 @@ def confidence(windows: Sequence[Window], answers: Sequence[Answer]) -> list[dic
     return rows
 
 
+def answered(windows: Sequence[Window]) -> dict[str, float]:
+    """Return for how many `detect` gives a guess, or says which language it is that is not run, and how many are right."""
+    given = []
+    for window in windows:
+        try:
+            said = detect(window.text).language
+        except UnknownLanguage as error:
+            said = error.details.get("seems", "")
+        if said:
+            given.append((window.language, {"c-record": "c", "c-packet": "c"}.get(said, said)))
+    return {
+        "coverage": round(len(given) / len(windows), 4),
+        "strict": round(statistics.mean(language == said for language, said in given), 4),
+        "merged": round(statistics.mean(_same(language, said) for language, said in given), 4),
+    }
+
+
 def confusion(windows: Sequence[Window], answers: Sequence[Answer]) -> dict[str, dict[str, int]]:
     """Return how often each language was taken for each."""
     found: dict[str, Counter[str]] = {language: Counter() for language in ISSUE_LANGUAGES}
@@ -221,6 +237,7 @@ def main() -> None:
             scores.append(score("magika", data, windows, said))
             extra[f"magika when sure: {data}"] = confidence(windows, said)
         extra[f"when sure: {data}"] = confidence(windows, answers)
+        extra[f"answered: {data}"] = answered(windows)
         extra[f"confusion: {data}"] = confusion(windows, answers)
     extra["record and packet programs in docs"] = ebpf()
     texts = [window.text for window in sets["windows of 3-30 lines"]]
@@ -236,4 +253,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

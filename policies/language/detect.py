@@ -21,7 +21,7 @@ from runvisor.policies.errors import UnknownLanguage
 from runvisor.policies.language.evidence import PROSE, ranking, weigh
 from runvisor.policies.language.names import ADVICE, DISPLAY, INTERPRETERS, LANGUAGES, SUFFIXES, resolve
 from runvisor.policies.language.syntax import Python, as_python, is_json_document
-from runvisor.policies.language.weights import OPENINGS
+from runvisor.policies.language.weights import DIALECT_OF, OPENINGS
 
 MIN_CONFIDENCE: Final = 0.7
 """Below it, `detect` asks the caller instead of guessing."""
@@ -47,11 +47,14 @@ _PARSER_SAYS: Final = {
     Python.TOO_LONG: 0.0,
 }
 """The log of how much likelier each word of the parser is for a window of Python than for one of another."""
+_CLEAR: Final = 0.75
+"""What the likeliest must have together with its dialect or parent, which run the same code as a rule."""
 _SETTLED: Final = 7.0
 """A lead that no parser's word would turn."""
 
 _FEW_LINES: Final = 3
-"""Up to as many, the rules settle what the model leaves open."""
+"""In as many or fewer the rules alone are often surer than the model with them, and then they are heard: one
+line gains much by it, windows of three lines lose a little."""
 _PARSER_SAYS_OF_FEW: Final = {
     Python.ONLY: 4.0,
     Python.ALSO: 0.8,
@@ -184,11 +187,14 @@ def _by_evidence(text: str, stripped: str) -> Guess:
         verdict = as_python(text)
         odds["python"] += _PARSER_SAYS[verdict]
     shares = ranking(odds)
-    if shares[0][1] < MIN_CONFIDENCE and stripped.count("\n") < _FEW_LINES:
-        shares = _of_few_lines(short, verdict, stripped) or shares
+    is_clear = _with_kin(shares) >= _CLEAR
+    if stripped.count("\n") < _FEW_LINES:
+        by_rules = _of_few_lines(short, verdict, stripped)
+        if by_rules[0][0] != PROSE and by_rules[0][1] > max(shares[0][1], MIN_CONFIDENCE):
+            shares, is_clear = by_rules, True
     best, confidence = shares[0]
     candidates = [pair for pair in shares if pair[0] != PROSE]
-    if best in LANGUAGES and confidence >= MIN_CONFIDENCE:
+    if best in LANGUAGES and confidence >= MIN_CONFIDENCE and is_clear:
         only_python = best == "python" and verdict is Python.ONLY
         reason = verdict.value if only_python else f"its words and lines are {DISPLAY[best]}'s"
         return _settled(best, min(confidence, 0.99), reason, stripped, tuple(candidates[1:4]))
@@ -205,16 +211,20 @@ def _by_evidence(text: str, stripped: str) -> Guess:
     raise _unknown("", "the language is not clear from the code" + (f" ({shown})" if shown else ""), candidates)
 
 
+def _with_kin(shares: list[tuple[str, float]]) -> float:
+    best, confidence = shares[0]
+    kin = {DIALECT_OF.get(best)} | {dialect for dialect, parent in DIALECT_OF.items() if parent == best}
+    return confidence + sum(share for language, share in shares[1:] if language in kin)
+
+
 def _of_few_lines(rules: dict[str, float], verdict: Python, text: str) -> list[tuple[str, float]]:
-    """Return the shares by rules and parser alone, or nothing if they leave it open as well."""
+    """Return the shares by rules and parser alone."""
     known = dict(rules)
     known["python"] = known.get("python", 0.0) + _PARSER_SAYS_OF_FEW[verdict]
     if verdict is Python.ALSO and text.endswith(";"):
         known["javascript"] = known.get("javascript", 0.0) + _LAST_SEMICOLON
     known[PROSE] = _CODE if verdict in (Python.ALSO, Python.ONLY) else _NO_CODE
-    shares = ranking(known)
-    language, confidence = shares[0]
-    return shares if language != PROSE and confidence >= MIN_CONFIDENCE else []
+    return ranking(known)
 
 
 def _settled(

@@ -18,7 +18,7 @@ PROSE: Final = "text"
 
 _RULES: Final = 0.4
 """What a rule's log-odds count beside the model's, which has seen most of the same words."""
-_DIALECT_COSTS: Final = {"cpp": 3.5, "typescript": 1.5}
+_DIALECT_COSTS: Final = {"cpp": 5.0, "typescript": 1.5}
 """What a dialect loses, if nothing of its own is seen: its parent's tools run such code as well."""
 _OWN_COST: Final = 2.0
 """What it loses in short text even so."""
