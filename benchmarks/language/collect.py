@@ -24,7 +24,7 @@ from typing import Final
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.language.registries import Debian, archive_of, files_in, node_packages, version_of, wheels
+from benchmarks.language.registries import Debian, archive_of, files_in, licence_of, node_packages, version_of, wheels
 from benchmarks.language.sources import REGISTRIES, SIDES, side_of
 from benchmarks.language.windows import cut, fences, language_of, text_of
 
@@ -65,7 +65,10 @@ def main() -> None:
     windows = list(_apart(_gather(archives)))
     with lzma.open(folder / "windows.jsonl.xz", "wt", preset=1) as out:
         out.writelines(json.dumps(asdict(window)) + "\n" for window in windows)
-    packages = {line: [(registry, version_of(path)) for registry, path in paths] for line, paths in archives.items()}
+    packages = {
+        line: [[registry, version_of(path), licence_of(registry, path)] for registry, path in paths]
+        for line, paths in archives.items()
+    }
     (folder / "packages.json").write_text(json.dumps(packages, indent=1))
     table = Counter((window.language, window.kind, window.side) for window in windows)
     for key in sorted(table):

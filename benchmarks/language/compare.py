@@ -31,8 +31,6 @@ from benchmarks.measure import interleave, report, summarise, timed
 from runvisor.policies.errors import UnknownLanguage
 from runvisor.policies.language import detect
 
-_PER_LANGUAGE: Final = 300
-"""Windows of a language, and fenced blocks."""
 _ROUNDS: Final = 40
 _BURST: Final = 25
 _THRESHOLDS: Final = (0.7, 0.8, 0.9, 0.95)
@@ -159,7 +157,7 @@ def confidence(windows: Sequence[Window], answers: Sequence[Answer]) -> list[dic
 
 
 def answered(windows: Sequence[Window]) -> dict[str, float]:
-    """Return for how many `detect` gives a guess, or says which language it is that is not run, and how many are right."""
+    """Return for how many `detect` gives a guess, or names a language that is not run; how many are right."""
     given = []
     for window in windows:
         try:
@@ -196,14 +194,14 @@ def _same(one: str, other: str) -> bool:
     return _MERGED.get(one, one) == _MERGED.get(other, other)
 
 
-def _chosen(windows: Sequence[Window], kind: str) -> list[Window]:
+def _chosen(windows: Sequence[Window], kind: str, most: int) -> list[Window]:
     chance = random.Random(2)
     found: list[Window] = []
     for language in ISSUE_LANGUAGES:
         members = [
             window for window in windows if window.side == "test" and (window.language, window.kind) == (language, kind)
         ]
-        found += chance.sample(members, min(_PER_LANGUAGE, len(members)))
+        found += chance.sample(members, min(most, len(members)))
     return found
 
 
@@ -217,25 +215,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=FOLDER)
     parser.add_argument("--with-magika", action="store_true")
+    parser.add_argument("--most", type=int, default=300, help="windows of a language, and fenced blocks")
     arguments = parser.parse_args()
     held = load(arguments.folder)
     scores: list[Score] = []
     extra: dict[str, Any] = {}
-    sets = {"windows of 3-30 lines": _chosen(held, "file"), "fenced blocks": _chosen(held, "fence")}
+    sets = {
+        "windows of 3-30 lines": _chosen(held, "file", arguments.most),
+        "fenced blocks": _chosen(held, "fence", arguments.most),
+    }
     sets["fenced blocks of 3 lines or more"] = [
         window for window in sets["fenced blocks"] if window.text.count("\n") >= 2
     ]
-    took: list[float] = []
+    every = [window.text for windows in sets.values() for window in windows]
+    said, took = magika(every) if arguments.with_magika else ([], [])
+    begin = 0
     for data, windows in sets.items():
         texts = [window.text for window in windows]
         answers = [ours(text) for text in texts]
         scores.append(score("runvisor", data, windows, answers))
         scores.append(score("pygments", data, windows, [pygments(text) for text in texts]))
         if arguments.with_magika:
-            said, times = magika(texts)
-            took += times
-            scores.append(score("magika", data, windows, said))
-            extra[f"magika when sure: {data}"] = confidence(windows, said)
+            theirs = said[begin : begin + len(windows)]
+            begin += len(windows)
+            scores.append(score("magika", data, windows, theirs))
+            extra[f"magika when sure: {data}"] = confidence(windows, theirs)
         extra[f"when sure: {data}"] = confidence(windows, answers)
         extra[f"answered: {data}"] = answered(windows)
         extra[f"confusion: {data}"] = confusion(windows, answers)

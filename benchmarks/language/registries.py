@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -89,6 +90,29 @@ def version_of(archive: Path) -> str:
     return match[1] if match else archive.name
 
 
+def licence_of(registry: str, archive: Path) -> str:
+    """Return the name of a package's licence as the package says it, or "" if it says none.
+
+    A source package says it in a file that is not fetched; all that Debian's main holds is free software.
+    """
+    if registry == "debian-source":
+        return "as in Debian main"
+    for name, data in files_in(archive):
+        text = data.decode("utf-8", "replace")
+        if registry == "npm" and name == "package/package.json":
+            said = json.loads(text).get("license", "")
+            return said if isinstance(said, str) else str(said.get("type", ""))
+        if registry == "pypi" and name.endswith(".dist-info/METADATA"):
+            match = re.search(
+                r"^License-Expression: *(.+)$|^Classifier: License :: (?:.* :: )?(.+)$", text, re.MULTILINE
+            )
+            match = match or re.search(r"^License: *(.{1,60})$", text, re.MULTILINE)
+            return next(filter(None, match.groups()), "") if match else ""
+        if registry == "debian" and name.endswith("/copyright"):
+            return ", ".join(dict.fromkeys(re.findall(r"^License: *(\S.{0,60})$", text, re.MULTILINE)))
+    return ""
+
+
 def files_in(archive: Path) -> Iterator[tuple[str, bytes]]:
     """Yield (path, content) of each regular file in a wheel, a tarball or a Debian package."""
     if archive.suffix == ".whl":
@@ -99,7 +123,7 @@ def files_in(archive: Path) -> Iterator[tuple[str, bytes]]:
     elif archive.suffix == ".deb":
         command = ["dpkg-deb", "--fsys-tarfile", str(archive)]
         with (
-            subprocess.Popen(command, stdout=subprocess.PIPE) as unpacker,
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as unpacker,
             tarfile.open(fileobj=unpacker.stdout, mode="r|") as bundle,
         ):
             yield from _members(bundle)

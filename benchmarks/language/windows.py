@@ -181,7 +181,7 @@ def fences(text: str) -> Iterator[tuple[str, str]]:
     r"""Yield (language, code) of each fenced block that names a language we know.
 
     Example:
-        >>> list(fences("Use:\\n```js\\nf()\\n```\\n"))
+        >>> list(fences("Use:\n```js\nf()\n```\n"))
         [('javascript', 'f()')]
     """
     for match in _FENCE.finditer(text):

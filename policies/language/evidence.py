@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from runvisor.policies.language.model import log_odds
 from runvisor.policies.language.signals import scores
 from runvisor.policies.language.weights import DIALECT_OF
 
@@ -31,10 +30,12 @@ def weigh(text: str) -> tuple[dict[str, float], dict[str, float]]:
     holds only languages for which rules speak; 0 is no evidence.
 
     Example:
-        >>> odds, _ = weigh("let xs = [1, 2]; xs.push(3)\\nconsole.log(xs)")
+        >>> odds, _ = weigh("let xs = [1, 2]; xs.push(3)\nconsole.log(xs)")
         >>> max(odds, key=odds.__getitem__)
         'javascript'
     """
+    from runvisor.policies.language.model import log_odds  # and numpy: not for who only declares languages
+
     odds = log_odds(text)
     rules = scores(text)
     short = dict(rules)

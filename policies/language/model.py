@@ -24,7 +24,7 @@ def log_odds(text: str) -> dict[str, float]:
         text: Source text; the caller bounds its length, to which the work is proportional.
 
     Example:
-        >>> odds = log_odds("def total(xs):\\n    return sum(x for x in xs)\\n")
+        >>> odds = log_odds("def total(xs):\n    return sum(x for x in xs)\n")
         >>> max(odds, key=odds.__getitem__)
         'python'
     """

@@ -67,7 +67,7 @@ def tokens(text: str) -> list[str]:
 
     Example:
         >>> tokens("let s = 'abc';  // a name")
-        ['\\n', 'let', 's', '=', "'", ';', '//']
+        ['\n', 'let', 's', '=', "'", ';', '//']
     """
     return [token if token[0] not in _OPAQUE else _mark(token) for token in _TOKEN.findall("\n" + text)]
 
