@@ -169,7 +169,7 @@ def test_a_prior_that_knows_more_is_installed_and_one_that_does_not_is_refused(c
     status, out, _ = command("policy", "train", "--json")
     assert (status, document(out)["installed"], load_prior(folder)) == (0, False, None)
     OutcomeJournal(folder).clear()
-    save(folder, journal(250, 12))
+    save(folder, journal())
     status, out, err = command("policy", "train")
     assert status == 0, err
     assert "Installed" in out
@@ -215,9 +215,10 @@ def test_a_running_supervisor_tells_what_it_learned_and_forgets_it(
 def test_a_prior_that_is_installed_counts_in_a_running_supervisor(command: Command, supervisor: Supervisor) -> None:
     address = ("--address", ray.get_runtime_context().gcs_address)
     kept = OutcomeJournal(Path(supervisor.describe()["policy_folder"]))
+    kept.clear()  # what other tests ran has nothing to do with what follows
     now = time.time()
     padding = (0.0,) * (len(FEATURES) - 2)  # as long as those of what this supervisor ran
-    past = [replace(each, at=now - 600 + each.at, features=each.features + padding) for each in journal(250, 12)]
+    past = [replace(each, at=now - 600 + each.at, features=each.features + padding) for each in journal()]
     kept.add([each.to_wire() for each in past], now)
     kept.close()
     try:
