@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Final
@@ -134,21 +135,31 @@ def run(job: Job) -> dict[str, dict[str, float]]:
 def compare(
     todo: Sequence[Job], *, processes: int = PROCESSES, nice: int = NICE, done: Callable[[], None] = lambda: None
 ) -> Comparison:
-    """Run jobs side by side, in processes of their own.
+    """Run jobs side by side, in processes of their own; with one, here.
 
     Args:
         todo: The jobs.
-        processes: How many at once.
+        processes: How many at once; one is none but this.
         nice: How much they give way to others.
         done: Called after each job.
     """
     comparison = Comparison()
     found: dict[Job, dict[str, dict[str, float]]] = {}
-    with ProcessPoolExecutor(processes, initializer=os.nice, initargs=(nice,)) as pool:
-        futures = {pool.submit(run, job): job for job in todo}
-        for future in as_completed(futures):
-            found[futures[future]] = future.result()
-            done()
+    for job, figures in _each(todo, processes, nice):
+        found[job] = figures
+        done()
     for job in todo:
         comparison.add(job, found[job])
     return comparison
+
+
+def _each(todo: Sequence[Job], processes: int, nice: int) -> Iterator[tuple[Job, dict[str, dict[str, float]]]]:
+    """Yield each job with its figures, as soon as there are some."""
+    if processes == 1:
+        yield from ((job, run(job)) for job in todo)
+        return
+    context = multiprocessing.get_context("spawn")  # numpy's threads and a fork do not go together
+    with ProcessPoolExecutor(processes, context, initializer=os.nice, initargs=(nice,)) as pool:
+        futures = {pool.submit(run, job): job for job in todo}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
