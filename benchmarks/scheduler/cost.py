@@ -1,7 +1,7 @@
 """What a decision and a lesson cost: median and p99 in microseconds, by how warm the snapshot is.
 
 Run ``python -m benchmarks.scheduler.cost``. A handle holds a snapshot for about a
-second: its first decision for a family makes a row of forecasts, the others use it.
+second: its first decision for a family makes a row of forecasts, the others use it. Times are CPU times.
 """
 
 from __future__ import annotations
@@ -92,15 +92,15 @@ def taught() -> HierarchicalScheduler:
 
 
 def timed(calls: Callable[[int], Callable[[], object]], number: int = CALLS) -> list[float]:
-    """Time one call after the other; what it takes to prepare each is left out."""
+    """Time one call after the other, in CPU time: what other processes do on this machine is left out."""
     times = []
     gc.disable()
     try:
         for lap in range(number + WARM_UP):
             call = calls(lap)
-            began = time.perf_counter()
+            began = time.thread_time()
             call()
-            times.append(time.perf_counter() - began)
+            times.append(time.thread_time() - began)
     finally:
         gc.enable()
     return times[WARM_UP:]

@@ -66,6 +66,7 @@ class Row:
 
     tick: float
     """The time that it was made for."""
+    arms: tuple[Arm, ...]
     names: tuple[str, ...]
     terms: list[Term]
     weights: list[Sequence[float]]
@@ -120,7 +121,7 @@ class Beliefs(NamedTuple):
 
 
 def row_of(
-    beliefs: Beliefs, family: FamilyBelief | None, arms: Sequence[Arm], objective: Objective, at: float, tick: float
+    beliefs: Beliefs, family: FamilyBelief | None, arms: tuple[Arm, ...], objective: Objective, at: float, tick: float
 ) -> Row:
     """Make a row.
 
@@ -183,6 +184,7 @@ def row_of(
     names = tuple([queue.arm for queue in queues])
     return Row(
         tick,
+        arms,
         names,
         terms,
         weights,

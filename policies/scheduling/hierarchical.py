@@ -35,6 +35,7 @@ from runvisor.policies.scheduling.forecasts import Beliefs, Row, row_of
 from runvisor.policies.scheduling.learning import Learning, expect
 from runvisor.policies.scheduling.objective import Objective
 from runvisor.policies.scheduling.queueing import expected_wait
+from runvisor.policies.scheduling.scoring import cold_prices, late_chances, shared_out, with_prior
 from runvisor.policies.scheduling.tuning import Tuning
 from runvisor.policies.scheduling.wire import check, named, numbers
 
@@ -47,9 +48,6 @@ _TICKS: Final = 50.0
 """Beliefs that change with time alone are seen as of the last whole tick; so many are the shortest time constant."""
 _MAX_ROWS: Final = 512
 _MOST_LOG_S: Final = 20.0
-_TIE: Final = 0.02
-"""What a multiple of the bound counts beside the probability of exceeding it: among hopeless arms, the faster one."""
-_MOST_MULTIPLE: Final = 5.0
 
 _More = dict[str, tuple[int, float]]
 """Tasks and seconds of work, by pool, that pools have not counted yet."""
@@ -198,10 +196,10 @@ class HierarchicalScheduler:
         waits_s, prices = self._waits(row, context.loads, now, more)
         added = sums(row.weights, features) if features else row.nothing
         if self.prior is not None and row.unseen:
-            added = self._with_prior(self.prior, row, context, added)
+            added = with_prior(self.prior, row, context, added)
         fixed = prices or row.nothing
         if row.colds is not None:
-            fixed = [price + cold for price, cold in zip(fixed, self._colds(row, context.cold), strict=True)]
+            fixed = [price + cold for price, cold in zip(fixed, cold_prices(row, context.cold), strict=True)]
         times_s: list[float] = []
         sampled_s: list[float] = []
         plain: list[float] = []
@@ -211,7 +209,8 @@ class HierarchicalScheduler:
         ):
             log_s += more_log
             time_s = exp(log_s if log_s < _MOST_LOG_S else _MOST_LOG_S)
-            price += risk * timeout_s
+            if risk:
+                price += risk * timeout_s
             times_s.append(time_s)
             plain.append(scale * time_s + price)
             if explore:
@@ -220,11 +219,11 @@ class HierarchicalScheduler:
             sampled_s.append(time_s)
             scores.append(scale * time_s + price)
         if objective.kind == "slo":
-            scores = self._late(objective.slo_s, row, context, waits_s, sampled_s, scores)
-            plain = self._late(objective.slo_s, row, context, waits_s, times_s, plain) if explore else scores
+            scores = late_chances(objective.slo_s, row, context, waits_s, sampled_s, scores)
+            plain = late_chances(objective.slo_s, row, context, waits_s, times_s, plain) if explore else scores
         elif objective.kind == "throughput":
-            scores = self._shared_out(arms, context.loads, waits_s, scores)
-            plain = self._shared_out(arms, context.loads, waits_s, plain) if explore else scores
+            scores = shared_out(arms, context.loads, waits_s, scores)
+            plain = shared_out(arms, context.loads, waits_s, plain) if explore else scores
         chosen, explored = self._pick(row, context, now, plain, scores, explore=explore)
         work_s = times_s[chosen] * row.behind[chosen].mean
         candidates = Candidates(lambda: row.candidates(times_s, scores, waits_s))
@@ -259,13 +258,14 @@ class HierarchicalScheduler:
 
     def _row(self, context: Context, arms: Sequence[Arm], now: float) -> Row:
         """Return what is believed of the arms for a family, made anew when time or learning has moved it."""
-        names = tuple([arm.name for arm in arms])
-        key: tuple[Any, ...] = (context.family, names)
+        if not isinstance(arms, tuple):
+            arms = tuple(arms)  # what can change is not compared by identity
+        key: tuple[Any, ...] = (context.family, id(arms))
         if context.objective is not None:
-            key = (context.family, names, context.objective)
+            key = (context.family, id(arms), context.objective)
         tick = now // self._tick_s
         row = self._rows.get(key)
-        if row is None or row.tick != tick:
+        if row is None or row.arms is not arms or row.tick != tick:
             at = tick * self._tick_s
             beliefs = Beliefs(self._base, self._arms, self._overall_failure_chance(at), self.tuning)
             objective = context.objective or self.default_objective
@@ -296,59 +296,6 @@ class HierarchicalScheduler:
                 waits_s[index] = wait_s
                 prices[index] = waiting * wait_s + unsteady * off
         return waits_s, prices
-
-    @staticmethod
-    def _colds(row: Row, colds: frozenset[str] | None) -> list[float]:
-        """Return what a cold start is expected to cost on each arm."""
-        if row.colds is None:
-            return row.nothing
-        if colds is None:
-            return [cold_s * share for cold_s, share in row.colds]
-        return [cold_s if name in colds else 0.0 for (cold_s, _), name in zip(row.colds, row.names, strict=True)]
-
-    def _late(
-        self,
-        slo_s: float,
-        row: Row,
-        context: Context,
-        waits_s: Sequence[float] | None,
-        times_s: Sequence[float],
-        scores: Sequence[float],
-    ) -> list[float]:
-        """Return the probability of taking longer than the bound, for scores that are times."""
-        chances: list[float] = []
-        before_s = self._colds(row, context.cold)
-        for index, behind in enumerate(row.behind):
-            left_s = slo_s - before_s[index] - (waits_s[index] if waits_s is not None else 0.0)
-            late, failing = 1.0, behind.excess_failure_chance
-            if left_s > 0 and times_s[index] > 0:
-                late = behind.tail.beyond(math.log(left_s / times_s[index]) / behind.spread)
-            tie = _TIE * min(scores[index] / slo_s, _MOST_MULTIPLE)
-            chances.append(failing + (1.0 - failing) * late + tie)
-        return chances
-
-    @staticmethod
-    def _shared_out(
-        arms: Sequence[Arm], loads: Mapping[str, Load], waits_s: Sequence[float] | None, scores: Sequence[float]
-    ) -> list[float]:
-        """Return scores in which a task's own time counts by the number of instances that share the work."""
-        shared: list[float] = []
-        for index, arm in enumerate(arms):
-            load = loads.get(arm.runtime) or loads.get(arm.name)
-            instances = max(1, load.idle + load.busy) if load is not None else 1
-            wait_s = waits_s[index] if waits_s is not None else 0.0
-            shared.append(wait_s + (scores[index] - wait_s) / instances)
-        return shared
-
-    @staticmethod
-    def _with_prior(prior: LatencyPrior, row: Row, context: Context, added: Sequence[float]) -> list[float]:
-        """Return what to add to predictions, so that arms without a belief for this family have the prior's."""
-        found = list(added)
-        for index in row.unseen:
-            log_s = prior.log_mean_s(row.names[index], context.family, context.features)
-            if log_s is not None:
-                found[index] = log_s - row.terms[index].log_s
-        return found
 
     def _expect(self, family: FamilyBelief, name: str, features: Sequence[float]) -> bool:
         """Let the prior say what a new family is like; says whether it could."""

@@ -27,11 +27,13 @@ def _class_of(byte: int) -> int:
     char = chr(byte)
     if char in "0123456789":
         return ord("0")
-    return ord("e") if char.isalpha() or char in "._" else ord(" ")
+    if char in "eE":
+        return ord("e")
+    return ord("f") if char.isalpha() or char in "._" else ord(" ")
 
 
 _CLASSES: Final = bytes(map(_class_of, range(256)))
-"""Digits become ``0``, what makes a digit part of a name or fraction ``e``, all else a space."""
+"""Digits become ``0``, what makes a digit part of a name or fraction ``f`` or ``e``, all else a space."""
 
 
 @dataclass(frozen=True, slots=True)
