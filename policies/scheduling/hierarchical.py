@@ -188,7 +188,8 @@ class HierarchicalScheduler:
         self, context: Context, arms: Sequence[Arm], now: float, draws: Sequence[float], more: _More | None
     ) -> tuple[Choice, str, float]:
         """Return a choice, its runtime, and the seconds of work that it is."""
-        check_arms(arms, draws)
+        if not arms or len(draws) < len(arms):
+            check_arms(arms, draws)
         objective = context.objective or self.default_objective
         row = self._row(context, arms, now)
         explore = bool(draws) and not context.critical and row.is_known
@@ -201,7 +202,6 @@ class HierarchicalScheduler:
         if row.colds is not None:
             fixed = [price + cold for price, cold in zip(fixed, cold_prices(row, context.cold), strict=True)]
         times_s: list[float] = []
-        sampled_s: list[float] = []
         plain: list[float] = []
         scores: list[float] = []
         for (log_s, doubt, scale, risk), more_log, price, draw in zip(
@@ -213,18 +213,23 @@ class HierarchicalScheduler:
                 price += risk * timeout_s
             times_s.append(time_s)
             plain.append(scale * time_s + price)
-            if explore:
-                moved = doubt * draw
-                time_s *= exp(moved if moved < _MOST_LOG_S else _MOST_LOG_S)
-            sampled_s.append(time_s)
-            scores.append(scale * time_s + price)
+            moved = doubt * draw
+            scores.append(scale * time_s * exp(moved if moved < _MOST_LOG_S else _MOST_LOG_S) + price)
         if objective.kind == "slo":
+            moves = [
+                term.doubt * draw for term, draw in zip(row.terms, draws if explore else row.nothing, strict=False)
+            ]
+            sampled_s = [time_s * exp(min(moved, _MOST_LOG_S)) for time_s, moved in zip(times_s, moves, strict=True)]
             scores = late_chances(objective.slo_s, row, context, waits_s, sampled_s, scores)
             plain = late_chances(objective.slo_s, row, context, waits_s, times_s, plain) if explore else scores
         elif objective.kind == "throughput":
             scores = shared_out(arms, context.loads, waits_s, scores)
             plain = shared_out(arms, context.loads, waits_s, plain) if explore else scores
-        chosen, explored = self._pick(row, context, now, plain, scores, explore=explore)
+        if row.tripped:
+            chosen, explored = self._pick(row, context, now, plain, scores, explore=explore)
+        else:
+            chosen = scores.index(min(scores))
+            explored = explore and plain[chosen] > min(plain)
         work_s = times_s[chosen] * row.behind[chosen].mean
         candidates = Candidates(lambda: row.candidates(times_s, scores, waits_s))
         words = context.objective.words if context.objective is not None else ""
@@ -240,10 +245,7 @@ class HierarchicalScheduler:
         *,
         explore: bool,
     ) -> tuple[int, bool]:
-        """Return the chosen index and whether it was taken to learn."""
-        if not row.tripped:
-            chosen = scores.index(min(scores))
-            return chosen, explore and plain[chosen] > min(plain)
+        """Return the chosen index and whether it was taken to learn, where some breaker is not closed."""
         if explore and len(scores) > 1:
             for index, breaker in row.tripped:
                 name = row.names[index]

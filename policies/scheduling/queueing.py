@@ -79,17 +79,18 @@ def expected_wait(
         >>> expected_wait(Load(idle=0, busy=2, waiting=3), 0.1, 0.01, 0.0, 0.0, fade_s=1.0)[0]
         0.2
     """
-    instances = load.idle + load.busy
-    instances = max(instances, 1)
-    over = load.waiting + more - load.idle + 1
+    waiting = load.waiting + more
+    over = waiting - load.idle + 1
     wait_s = deviation = 0.0
     if over > 0:
-        callers = load.busy + load.waiting + more
+        busy = load.busy
+        instances = load.idle + busy or 1
+        callers = busy + waiting
         backlog_s = load.backlog_s
         if more:
             backlog_s = (backlog_s or (callers - more) * service_s) + more_s
-        each_s = max(service_s, backlog_s / callers) if callers else service_s
-        wait_s = over / instances * each_s
+        each_s = backlog_s / callers if callers else 0.0
+        wait_s = over / instances * (each_s if each_s > service_s else service_s)
         deviation = math.sqrt(over * square) / instances
     if load.at and now > load.at:
         heard = math.exp((load.at - now) / (fade_s + wait_s))
