@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
@@ -39,14 +39,8 @@ class Run:
     """It timed out: its time is a lower bound, taken as it stands for want of better, and never scored."""
 
 
-def fit(runs: Sequence[Run], kind: str, errors: Mapping[str, float] | None = None) -> TrainedPrior:
-    """Fit one kind of model on runs, one model for each arm.
-
-    Args:
-        runs: At least one.
-        kind: One of `KINDS`.
-        errors: By arm, what `best_kind` found: how much to doubt its model.
-    """
+def fit(runs: Sequence[Run], kind: str) -> TrainedPrior:
+    """Fit one kind of model on runs, one model for each arm."""
     counted = Counter(part for run in runs for part in set(parts_of(run.family)))
     known = [part for part, _ in counted.most_common(MAX_PARTS)]
     columns = known[:_TREE_PARTS] if kind == "boosting" else known
@@ -54,11 +48,7 @@ def fit(runs: Sequence[Run], kind: str, errors: Mapping[str, float] | None = Non
     for run in runs:
         by_arm[run.arm].append(run)
     width = len(runs[0].features)
-    models = {
-        arm: replace(_fit_arm(of_arm, kind, columns), variance=(errors or {}).get(arm, 1.0))
-        for arm, of_arm in by_arm.items()
-        if len(of_arm) >= MIN_ARM_RUNS
-    }
+    models = {arm: _fit_arm(of_arm, kind, columns) for arm, of_arm in by_arm.items() if len(of_arm) >= MIN_ARM_RUNS}
     tree_columns = columns if kind == "boosting" else ()
     return TrainedPrior(models, features=width, columns=tree_columns, trained_until=max(run.at for run in runs))
 
@@ -71,20 +61,19 @@ def _fit_arm(runs: Sequence[Run], kind: str, columns: Sequence[str]) -> ArmModel
     return replace(model, least=float(target.min()), most=float(target.max()), runs=len(runs))
 
 
-def best_kind(runs: Sequence[Run]) -> tuple[str, dict[str, float]]:
-    """Return the kind of model with the least error on families that it has not seen, and by arm that squared error."""
+def best_kind(runs: Sequence[Run]) -> str:
+    """Return the kind of model with the least error on families that it has not seen."""
     by_arm: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         by_arm[run.arm].append(run)
     counted = Counter(part for run in runs for part in set(parts_of(run.family)))
     columns = [part for part, _ in counted.most_common(_TREE_PARTS)]
-    errors: dict[str, dict[str, float]] = {kind: {} for kind in KINDS}
-    for arm, of_arm in by_arm.items():
+    squared = dict.fromkeys(KINDS, 0.0)
+    for of_arm in by_arm.values():
         rows, target = rows_of(of_arm, columns), np.array([run.log_s for run in of_arm])
         for kind in KINDS:
-            errors[kind][arm] = _cross_error(rows, target, of_arm, kind)
-    best = min(KINDS, key=lambda kind: sum(errors[kind][arm] * len(of_arm) for arm, of_arm in by_arm.items()))
-    return best, errors[best]
+            squared[kind] += _cross_error(rows, target, of_arm, kind) * len(of_arm)
+    return min(squared, key=squared.__getitem__)
 
 
 def estimator_of(kind: str) -> Any:

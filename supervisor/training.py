@@ -81,7 +81,7 @@ class Training:
     prior: TrainedPrior
     """Fitted on all executions."""
     model: str
-    """Which kind of model did best inside the training part."""
+    """Which kind of model did best inside what was left when families were held back."""
     comparisons: tuple[Comparison, ...]
     runs: int
     """Executions that counted."""
@@ -119,21 +119,21 @@ def train(outcomes: Iterable[Outcome], present: Expect, *, trained_until: float 
         _NEW_FAMILIES: [hands[run.family] == 0 for run in runs],
         "the latest": [run.at >= latest for run in runs],
     }
-    comparisons = []
+    comparisons, kinds = [], []
     for name, held in splits.items():
         known = [run for run, is_held in zip(runs, held, strict=True) if not is_held]
         asked = [run for run, is_held in zip(runs, held, strict=True) if is_held and not run.was_cut]
         if len(known) < MIN_RUNS // 2 or len(asked) < MIN_ARM_RUNS:
             raise _too_few(runs, trained_until, [f"{MIN_RUNS} more runs that end by themselves"])
-        rivals = {TRAINED: fit(known, best_kind(known)[0]).log_mean_s, ARM_MEAN: _arm_means(known)}
+        kinds.append(best_kind(known))
+        rivals = {TRAINED: fit(known, kinds[-1]).log_mean_s, ARM_MEAN: _arm_means(known)}
         if name == _NEW_FAMILIES:
             rivals[SCHEDULER] = _scheduler_taught(known)
         if name != _NEW_FAMILIES or not trained_until:
             rivals[PRESENT] = present
         comparisons.append(Comparison(name, {who: _error(expect, asked, known) for who, expect in rivals.items()}))
-    kind, errors = best_kind(runs)
     families = len({run.family for run in runs})
-    return Training(fit(runs, kind, errors), kind, tuple(comparisons), len(runs), families, left_out)
+    return Training(fit(runs, kinds[0]), kinds[0], tuple(comparisons), len(runs), families, left_out)
 
 
 def _usable(outcomes: Iterable[Outcome]) -> tuple[list[Run], dict[str, int]]:

@@ -65,8 +65,6 @@ class ArmModel:
     """The least that it answers: the shortest run seen."""
     most: float = MOST_LOG_S
     """The most that it answers."""
-    variance: float = 1.0
-    """Its mean squared error on families that it had not seen: how much to doubt it."""
     runs: int = 0
     """Executions that it was fitted on."""
 
@@ -123,11 +121,6 @@ class TrainedPrior:
             answer = self._answers[key] = self._evaluate(model, family, key[2])
         return answer
 
-    def doubt(self, arm: str) -> float | None:
-        """Return the variance of its error on new families, or None if the arm is not known."""
-        model = self.arms.get(arm)
-        return None if model is None else model.variance
-
     def _evaluate(self, model: ArmModel, family: str, features: tuple[float, ...]) -> float:
         present = parts_of(family)
         value = model.intercept
@@ -161,7 +154,6 @@ class TrainedPrior:
                     "trees": [[list(node) for node in tree] for tree in model.trees],
                     "least": model.least,
                     "most": model.most,
-                    "variance": model.variance,
                     "runs": model.runs,
                 }
                 for name, model in self.arms.items()
@@ -214,11 +206,11 @@ def unpacked(data: bytes) -> TrainedPrior:
 
 def _model(data: Mapping[str, Any], features: int, width: int) -> ArmModel:
     weights, parts, trees = data["weights"], dict(data["parts"]), data["trees"]
-    plain = {name: data[name] for name in ("intercept", "least", "most", "variance")}
+    plain = {name: data[name] for name in ("intercept", "least", "most")}
     _require(all(map(is_number, (*plain.values(), *weights, *parts.values()))), "a model's numbers")
     _require(len(weights) in (0, features), "weights")
     _require(len(parts) <= MAX_PARTS and all(map(_is_name, parts)), "parts")
-    _require(-MOST_LOG_S <= plain["least"] <= plain["most"] <= MOST_LOG_S and plain["variance"] >= 0, "bounds")
+    _require(-MOST_LOG_S <= plain["least"] <= plain["most"] <= MOST_LOG_S, "bounds")
     _require(len(trees) <= MAX_TREES, "trees")
     _require(type(data["runs"]) is int and data["runs"] >= 0, "runs")
     return ArmModel(

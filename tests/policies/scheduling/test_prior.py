@@ -18,7 +18,7 @@ STUMP = ((0, 1.5, 1, 2), (-1, -2.0, -1, -1), (1, 0.5, 3, 4), (-1, 0.25, -1, -1),
 
 
 def boosted() -> TrainedPrior:
-    model = ArmModel(-3.0, trees=(STUMP,), least=-8.0, most=0.0, variance=0.5, runs=40)
+    model = ArmModel(-3.0, trees=(STUMP,), least=-8.0, most=0.0, runs=40)
     straight = ArmModel(-5.0, (0.5,), {"numpy": 1.0}, least=-6.0, most=-3.0)
     return TrainedPrior({"python/native": model, "python/jit": straight}, features=1, columns=["numpy"])
 
@@ -42,7 +42,6 @@ def test_what_it_does_not_know_it_does_not_answer() -> None:
     prior = boosted()
     assert prior.log_mean_s("v8/isolate", "javascript:s", (1.0,)) is None
     assert prior.log_mean_s("python/native", "python:s", (1.0, 2.0)) is None, "features of another version"
-    assert (prior.doubt("python/native"), prior.doubt("v8/isolate")) == (0.5, None)
 
 
 def test_it_travels() -> None:
@@ -78,7 +77,6 @@ MODEL = ["arms", "python/native"]
         ([*MODEL, "parts"], {"": 1.0}),
         ([*MODEL, "least"], 1.0),
         ([*MODEL, "most"], 1e6),
-        ([*MODEL, "variance"], -1.0),
         ([*MODEL, "runs"], 1.5),
         ([*MODEL, "trees"], [[]]),
         ([*MODEL, "trees"], [[[0, 0.0, 0, 0]]]),
