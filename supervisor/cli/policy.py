@@ -164,7 +164,7 @@ def train_prior(address: _Address = None, as_json: _AsJson = False) -> None:
             return
         console.print(training_table(training))
         left_out = ", ".join(f"{count:,} {reason}" for reason, count in training.left_out.items())
-        counted = f"{training.runs:,} runs of {training.families:,} families counted"
+        counted = f"{training.model}, on {training.runs:,} runs of {training.families:,} families"
         notes.print(Text(f"{counted}{f'; left out: {left_out}' if left_out else ''}", style="dim"))
         if training.is_better:
             console.print(Text(f"Installed for {source.where}", style="green"))

@@ -62,7 +62,7 @@ def training_table(training: Training) -> Table:
         for index, (who, error) in enumerate(comparison.errors.items()):
             table.add_row(
                 "" if index else comparison.held_out,
-                Text(f"{who} ({training.model})" if who == TRAINED else who, style="bold" if who == TRAINED else ""),
+                Text(who, style="bold" if who == TRAINED else ""),
                 f"{error.runs:,}",
                 f"{error.rmse:.3f}",
                 f"{error.ratio:.2f}",
