@@ -29,8 +29,6 @@ _ARM_STEP: Final = 1e-6
 _SHARED_STEP: Final = 1e-5
 _UNUSUAL: Final = 0.05
 """An arm that fails more often than this says nothing of what is usual."""
-_KNOWN_TO_END: Final = 3
-"""Runs of a family to their end, on whatever arms, after which a time limit is laid at the arm's door as well."""
 
 
 class Learning:
@@ -58,20 +56,18 @@ class Learning:
     def learn_failures(self, everywhere: FailureRate) -> bool:
         """Learn how often things fail; returns whether a probe has closed the arm's breaker.
 
-        A time limit is a failure in its family. It is laid at the arm's door only if
-        the family is known to end, there or elsewhere: code that never ends, of which anybody may
-        send much, is no fault of the arm, and never opens its breaker.
+        A time limit is a failure in its family and nowhere else: code that never ends, and limits that
+        are too tight, anybody may send. What they say must not cost others the arm, nor open its breaker.
         """
         outcome, arm, own, tuning = self._outcome, self._arm, self._own, self._tuning
         timed_out = outcome.ending is Ending.TIMED_OUT
         failed = outcome.ending is Ending.FAILED
-        blamed = 1.0 if failed or (timed_out and self._is_known_to_end()) else 0.0
         at, fade_s = outcome.at, tuning.failure_fade_s
         is_usual = arm.failures.failures <= 1.0 + _UNUSUAL * arm.failures.trials
-        everywhere.add(blamed if is_usual else 0.0, at=at, fade_s=fade_s, memory=OVERALL_MEMORY)
-        arm.failures.add(blamed, at=at, fade_s=fade_s)
+        everywhere.add(float(failed and is_usual), at=at, fade_s=fade_s, memory=OVERALL_MEMORY)
+        arm.failures.add(float(failed), at=at, fade_s=fade_s)
         if own is not None:
-            own.failures.add(1.0 if failed or timed_out else 0.0, at=at, fade_s=fade_s)
+            own.failures.add(float(failed or timed_out), at=at, fade_s=fade_s)
         if timed_out and not arm.breaker.is_tripped:
             return False
         closed = arm.breaker.learn(
@@ -84,9 +80,6 @@ class Learning:
         if closed:
             arm.failures.forgive(0.2)
         return closed
-
-    def _is_known_to_end(self) -> bool:
-        return sum(own.runs for own in self._family.arms.values()) >= _KNOWN_TO_END
 
     def learn_latency(self, *, calibrates: bool) -> float | None:
         """Learn how long things take.
