@@ -33,7 +33,14 @@ _MAX_NAME: Final = 512
 _MAX_SAME: Final = 1000
 """Symbols of one name that are looked at."""
 _NEAR: Final = 3
-_MAX_NEAR: Final = 5000
+_MAX_LOOKED_AT: Final = 5000
+"""Names of a file that are looked at as being near another, in all its tables."""
+_MAX_NEAR: Final = 200
+"""Of them, those that are compared with it: that takes the product of both lengths, and more if they are alike."""
+_MAX_NEAR_SYMBOL: Final = 64
+"""Names longer than that have none that are near."""
+_NEAR_LENGTHS: Final = 2
+"""A near name has at most so many times the length."""
 _HEADER: Final = struct.Struct("<4sBBBB8xHHIQQQIHHHHHH")
 _SEGMENT: Final = struct.Struct("<IIQQQQQQ")
 _SECTION: Final = struct.Struct("<IIQQQQIIQQ")
@@ -116,12 +123,12 @@ def _function_offset(read: Reader, symbol: str, version: str, plus: int, machine
         raise _not_readable("its program headers are of another kind")
     table = list(_sections(read, sections_at, section_bytes, sections))
     found: list[Function] = []
-    near: set[str] = set()
+    near = _NearNames(symbol)
     for index, section in enumerate(table):
         if section.kind in (_SYMBOLS, _DYNAMIC_SYMBOLS):
             symbols, names = _symbol_table(read, section, table)
             found += _named(read, symbol, symbols, names, table, index)
-            near |= _like(symbol, symbols, names)
+            near.look(symbols, names)
     chosen = _chosen(found, symbol, version, near)
     if plus and not plus < chosen.size:
         raise ConfigError(f"{symbol} has {chosen.size} bytes, and none at {plus}", "program", "give a smaller offset")
@@ -130,7 +137,7 @@ def _function_offset(read: Reader, symbol: str, version: str, plus: int, machine
     )
 
 
-def _chosen(found: Iterable[Function], symbol: str, version: str, near: set[str]) -> Function:
+def _chosen(found: Iterable[Function], symbol: str, version: str, near: _NearNames) -> Function:
     """Return the one function of a name."""
     fitting = [one for one in found if not version or one.version == version]
     fitting = [one for one in fitting if one.is_default] or fitting
@@ -138,7 +145,7 @@ def _chosen(found: Iterable[Function], symbol: str, version: str, near: set[str]
     by_address = {one.address: one for one in sorted(fitting, key=lambda one: one.size)}
     if not by_address:
         what = f"{symbol}@{version}" if version else symbol
-        close = difflib.get_close_matches(symbol, sorted(near - {symbol}), _NEAR)
+        close = difflib.get_close_matches(symbol, sorted(near.found), _NEAR)
         versions = sorted({one.version for one in found if _is_plain(one.version)})
         close = [f"{symbol}@{each}" for each in versions[:_NEAR]] or close
         raise ConfigError(
@@ -226,15 +233,36 @@ def _functions(symbols: _Array, names: _Array) -> _Array:
     return np.flatnonzero(is_function & has_name & (symbols["section"] != 0))
 
 
-def _like(symbol: str, symbols: _Array, names: _Array) -> set[str]:
-    """Return names of functions that begin as another does."""
-    places = symbols["name"].astype(np.int64)
-    rows = _functions(symbols, names)
-    for number, byte in enumerate(symbol.encode()[:2]):
-        rows = rows[names[places[rows] + number] == byte]
-    found = (bytes(names[places[row] :][:_MAX_NAME]).partition(b"\0")[0] for row in rows[:_MAX_NEAR].tolist())
-    texts = (name.partition(b"@")[0].decode(errors="replace") for name in found)
-    return {text for text in texts if _is_plain(text)}
+class _NearNames:
+    """Names of functions that begin as another does; so few, and so short, that comparing them is soon done."""
+
+    def __init__(self, symbol: str) -> None:
+        self._symbol = symbol
+        self._left = _MAX_LOOKED_AT if len(symbol) <= _MAX_NEAR_SYMBOL else 0
+        self.found: set[str] = set()
+
+    def look(self, symbols: _Array, names: _Array) -> None:
+        """Add those of one table."""
+        if not self._left:
+            return
+        places = symbols["name"].astype(np.int64)
+        rows = _functions(symbols, names)
+        for number, byte in enumerate(self._symbol.encode()[:2]):
+            rows = rows[names[places[rows] + number] == byte]
+        longest = _NEAR_LENGTHS * len(self._symbol)
+        for row in rows[: self._left].tolist():
+            if len(self.found) == _MAX_NEAR:
+                self._left = 0
+                return
+            self._left -= 1
+            text = (
+                bytes(names[places[row] :][: longest + 1])
+                .partition(b"\0")[0]
+                .partition(b"@")[0]
+                .decode(errors="replace")
+            )
+            if len(text) <= longest and text != self._symbol and _is_plain(text):
+                self.found.add(text)
 
 
 def _is_plain(text: str) -> bool:

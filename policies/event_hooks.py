@@ -22,7 +22,8 @@ from runvisor.policies.errors import GuestSyntaxError
 
 HookKind = Literal["raw_tracepoint", "tracepoint", "uprobe", "uretprobe"]
 KINDS: Final[tuple[HookKind, ...]] = ("raw_tracepoint", "tracepoint", "uprobe", "uretprobe")
-_LINE: Final = re.compile(r"\s*(?://|/\*)\s*(\w+)\s*:\s*(\S+)\s*(?:\*/)?[ \t\r]*(?:\n|$)")
+_LINE: Final = re.compile(r"\s*+(?://|/\*)\s*+(\w++)\s*+:\s*+(\S++)(?:\s*+\*/)?+[^\S\n]*+(?:\n|$)")
+"""What a repetition took it keeps, so that a text that fits nowhere is read once, not once for each of its spaces."""
 _NAME: Final = re.compile(r"[A-Za-z_]\w{0,127}", re.ASCII)
 _FIELDED: Final = re.compile(r"([A-Za-z_][\w-]{0,127}):([A-Za-z_]\w{0,127})", re.ASCII)
 _FUNCTION: Final = re.compile(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -177,6 +179,41 @@ def test_a_file_that_names_the_same_part_again_and_again_is_not_read_for_ever(mo
     struct.pack_into("<H", many, 60, 7 + count)
     with pytest.raises(ConfigError, match="its symbols take more than"):
         find(bytes(many), "work")
+
+
+@pytest.fixture
+def compared(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names that were compared with one that is not there."""
+    compare, names = difflib.get_close_matches, list[str]()
+
+    def seen(symbol: str, near: Sequence[str], most: int) -> list[str]:
+        names.extend(near)
+        return compare(symbol, near, most)
+
+    monkeypatch.setattr(difflib, "get_close_matches", seen)
+    return names
+
+
+def test_a_file_full_of_near_names_has_few_compared(compared: list[str]) -> None:
+    many = [(f"work{number}", FUNC, CODE_AT + 0x10, 8) for number in range(300)]
+    others = [(f"wore{number}", FUNC, CODE_AT + 0x10, 8, 1) for number in range(300)]
+    with pytest.raises(ConfigError, match="use work"):
+        find(Elf(symbols=many, dynamic=others, versions={1: "lib"}).build(), "work")
+    assert len(compared) == 200
+
+
+def test_names_of_quite_another_length_are_not_compared(compared: list[str]) -> None:
+    names = ["work" + "x" * length for length in range(100)]
+    with pytest.raises(ConfigError, match="use workx"):
+        find(Elf(symbols=[(name, FUNC, CODE_AT + 0x10, 8) for name in names[1:]], versions={1: "lib"}).build(), "work")
+    assert sorted(compared) == names[1:5]
+
+
+@pytest.mark.parametrize(("length", "expected"), [(64, 1), (65, 0)])
+def test_no_name_is_near_a_very_long_one(compared: list[str], length: int, expected: int) -> None:
+    with pytest.raises(ConfigError, match="no function"):
+        find(Elf(symbols=[("x" * 63, FUNC, CODE_AT + 0x10, 8)], versions={1: "lib"}).build(), "x" * length)
+    assert len(compared) == expected
 
 
 @given(st.data())

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from runvisor.policies import event_hooks
 from runvisor.policies.errors import GuestSyntaxError
 from runvisor.policies.event_hooks import EventHook, read_hook
 
@@ -53,3 +56,18 @@ def test_a_line_names_a_place(line: str, hook: EventHook, before: str, behind: s
 def test_what_names_no_place_is_told(line: str, says: str) -> None:
     with pytest.raises(GuestSyntaxError, match=says):
         read_hook(f"// {line}\n")
+
+
+def test_no_part_of_a_text_is_read_twice() -> None:
+    pattern = vars(event_hooks)["_LINE"].pattern
+    repetitions = re.findall(r"[*+?}]\+?", re.sub(r"\[.*?\]|\\.|\(\?:", "", pattern))
+    assert repetitions, pattern
+    assert all(len(one) == 2 for one in repetitions), "a repetition that is not possessive"
+    for text in ("// uprobe: b{}x", "{}x", "//{}", "// uprobe{}x", "// uprobe:{}", "/* uprobe: b{}*/{}x"):
+        with pytest.raises(GuestSyntaxError, match="does not say where it runs"):
+            read_hook(text.replace("{}", " " * 100))
+
+
+@pytest.mark.parametrize("end", ["", "\n", " \t\r\n", "\f\n", "\n\n", " */", "\n */ \n", "  \n  int x;"])
+def test_a_line_may_end_in_blanks_and_a_comment_below_it(end: str) -> None:
+    assert read_hook(f" \n/* uprobe : libc:malloc{end}").event == "libc:malloc"
