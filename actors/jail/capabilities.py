@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import struct
 from collections.abc import Collection, Iterable
@@ -10,6 +11,7 @@ from typing import Final
 from runvisor.actors.jail import kernel
 
 NUMBERS: Final = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_SYS_RESOURCE": 24, "CAP_PERFMON": 38, "CAP_BPF": 39}
+_CAPGET: Final = {"x86_64": 125, "aarch64": 90}.get(kernel.MACHINE, -1)
 _CAPSET: Final = {"x86_64": 126, "aarch64": 91}.get(kernel.MACHINE, -1)
 _VERSION_3: Final = 0x20080522
 _LAST: Final = 63
@@ -51,6 +53,22 @@ def drop_capabilities(kept: Iterable[str] = ()) -> None:
     header = struct.pack("<Ii", _VERSION_3, 0)
     data = struct.pack("<6I", low, low, 0, high, high, 0)
     kernel.syscall(_CAPSET, header, data, what="capset")
+
+
+def limit_effective(mask: int) -> None:
+    """Let the calling thread use no capability but those of a set, of those that it may have.
+
+    It may take the others back: a thread without them, in a process with them, could be traced by
+    whoever has its uid and as few, who would so have the process (see "Ptrace access mode checking" in ptrace(2)).
+
+    Args:
+        mask: A bit for each, as in the lines ``Cap...:`` of /proc/pid/status.
+    """
+    header, data = struct.pack("<Ii", _VERSION_3, 0), ctypes.create_string_buffer(24)
+    kernel.syscall(_CAPGET, header, data, what="capget")
+    _, low, low_inheritable, _, high, high_inheritable = struct.unpack("<6I", data.raw)
+    sets = (mask & low, low, low_inheritable, mask >> 32 & high, high, high_inheritable)
+    kernel.syscall(_CAPSET, header, struct.pack("<6I", *sets), what="capset")
 
 
 def lock_privileges() -> None:
