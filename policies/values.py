@@ -171,13 +171,13 @@ def to_json(value: Value) -> Value:
 
 
 def is_number(value: object) -> bool:
-    """Say whether a value from a peer is a finite number.
+    """Say whether a value from a peer is a finite number that a float can hold.
 
     Example:
-        >>> is_number(1), is_number(float("nan")), is_number(True)
-        (True, False, False)
+        >>> is_number(1), is_number(float("nan")), is_number(True), is_number(10**400)
+        (True, False, False, False)
     """
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _unpack(data: bytes | memoryview, decoder: _Decoder) -> Value:

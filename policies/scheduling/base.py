@@ -26,6 +26,7 @@ from runvisor.policies.values import is_number
 
 MAX_NAME_CHARS: Final = 100
 _MAX_SECONDS: Final = 1e9
+_MAX_AT: Final = 1e11
 
 
 class Load(Protocol):
@@ -134,8 +135,10 @@ class Outcome:
             seconds = getattr(self, name)
             if not is_number(seconds) or not 0 <= seconds <= _MAX_SECONDS:
                 raise ProtocolError(f"an outcome's {name} is no duration", name)
-        if not is_number(self.at) or len(self.features) > 64 or not all(map(is_number, self.features)):
-            raise ProtocolError("an outcome's time or features are no numbers", "at")
+        if not is_number(self.at) or not 0 <= self.at <= _MAX_AT:
+            raise ProtocolError("an outcome's time is no Unix time", "at")
+        if len(self.features) > 64 or not all(map(is_number, self.features)):
+            raise ProtocolError("an outcome's features are no numbers", "features")
 
     @classmethod
     def of(

@@ -354,6 +354,6 @@ class HierarchicalScheduler:
                 name: FamilyBelief.from_wire(family, tuning)
                 for name, family in named(data["families"], tuning.max_families)
             }
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ProtocolError(f"not a policy {cls.name}: {type(error).__name__}: {error}") from None
         return scheduler

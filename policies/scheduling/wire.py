@@ -20,8 +20,12 @@ def numbers(data: object, size: int | None = None) -> list[float]:
     """
     if not isinstance(data, list) or len(data) != (size or len(data)) or not _KINDS.issuperset(map(type, data)):
         raise ProtocolError(f"{size or 'only'} numbers were expected")
-    if not math.isfinite(math.fsum(map(abs, data))):  # one sum finds any nan or infinity
-        raise ProtocolError("a number is not finite")
+    try:
+        is_finite = math.isfinite(math.fsum(map(abs, data)))  # one sum finds any nan or infinity
+    except OverflowError:
+        is_finite = False
+    if not is_finite:
+        raise ProtocolError("a number is not finite, or too large")
     return data
 
 

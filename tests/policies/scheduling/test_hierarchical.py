@@ -363,6 +363,9 @@ def broken(change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
         lambda state: state["families"].update({"f": [[0, 1], {"r0/v": [0.5] + [0] * 9}]}),
         lambda state: state["families"].update({"f": [[0, 1], {f"a{n}": [0] * 10 for n in range(17)}]}),
         lambda state: state.update(failures=[1]),
+        lambda state: state.update(failures=[1.7e308] * 3),
+        lambda state: state.update(base=[10**400, 3]),
+        lambda state: state["arms"]["r0/v"].update(runs=10**400),
     ],
 )
 def test_a_damaged_state_is_refused(change: Callable[[dict[str, Any]], Any]) -> None:

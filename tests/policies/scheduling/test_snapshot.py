@@ -86,9 +86,25 @@ def test_a_damaged_outcome_teaches_nothing_and_spoils_its_whole_batch() -> None:
     assert learner.publish() is before
 
 
+@pytest.mark.parametrize(
+    ("place", "number"),
+    [(3, 10**400), (6, 10**400), (6, 1.7e308), (6, -1.0), (8, [10**400]), (8, [float("nan")])],
+    ids=["endless", "no time", "late", "early", "a large feature", "no feature"],
+)
+def test_a_number_that_cannot_be_spoils_its_whole_batch(place: int, number: Any) -> None:
+    learner = Learner(HierarchicalScheduler())
+    before = learner.publish()
+    damaged = outcome(0, 0.001, 30.0).to_wire()
+    damaged[place] = number
+    with pytest.raises(ProtocolError):
+        learner.learn([*batch(0, 0.1, 3), damaged], now=100.0)
+    assert learner.publish() is before
+    assert before["state"] == HierarchicalScheduler().to_wire()
+
+
 def test_a_handles_clock_cannot_run_ahead_of_the_supervisors() -> None:
     learner = Learner(HierarchicalScheduler())
-    learner.learn([outcome(0, 0.001, 1e12).to_wire()], now=50.0)
+    learner.learn([outcome(0, 0.001, 1e11).to_wire()], now=50.0)
     state = learner.publish()["state"]
     assert state["failures"][-1] == 50.0
 
