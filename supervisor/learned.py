@@ -64,7 +64,7 @@ class Learned:
         """
         self._learner.learn(outcomes, now=now)
         self._save_soon()
-        if now - self._sent_at.get(handle, 0.0) < _SNAPSHOT_EVERY_S:
+        if 0 <= now - self._sent_at.get(handle, 0.0) < _SNAPSHOT_EVERY_S:
             return {}
         if len(self._sent_at) > _MAX_HANDLES:
             self._sent_at.clear()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from runvisor.policies.scheduling.clocks import MOST_AHEAD_S
 from runvisor.policies.scheduling.wire import check
 
 _KEPT: Final = 0.9
@@ -56,14 +57,14 @@ class Breaker:
 
     def wants_probe(self, now: float) -> bool:
         """Say whether one task may be sent to find out."""
-        return self.pause_s > 0.0 and now >= self.opens_at
+        return self.pause_s > 0.0 and (now >= self.opens_at or self._is_of_another_clock(now))
 
     def learn(self, failed: bool, *, at: float, open_above: float, first_s: float, most_s: float) -> bool:
         """Take one outcome; return whether it closed the breaker."""
         self.failures = self.failures * _KEPT + failed
         self.trials = self.trials * _KEPT + 1.0
         if self.pause_s:
-            if at < self.opens_at:
+            if at < self.opens_at and not self._is_of_another_clock(at):
                 return False  # it was sent before the breaker opened
             if failed:
                 self.pause_s = min(2.0 * self.pause_s, most_s)
@@ -75,6 +76,9 @@ class Breaker:
             self.pause_s = first_s
             self.opens_at = at + first_s
         return False
+
+    def _is_of_another_clock(self, now: float) -> bool:
+        return now < self.opens_at - self.pause_s - MOST_AHEAD_S
 
     def to_wire(self) -> list[float]:
         """Return plain data."""

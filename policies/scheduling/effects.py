@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from operator import mul
 from typing import Final
 
+from runvisor.policies.scheduling.clocks import passed_s
 from runvisor.policies.scheduling.wire import check
 
 MAX_WEIGHTS: Final = 64
@@ -77,8 +78,8 @@ class Drift(Effect):
 
     def seen_from(self, now: float, per_s: float, reversion_s: float, most: float) -> tuple[float, float]:
         """Return its mean and variance at another time."""
-        passed = now - self.at
-        if passed <= 0:
+        passed = passed_s(self.at, now)
+        if not passed:
             return self.mean, self.variance
         kept = math.exp(-passed / reversion_s)
         gained = 0.5 * reversion_s * per_s * (1.0 - kept * kept)  # what a random walk gains as it is pulled back
@@ -87,7 +88,8 @@ class Drift(Effect):
     def move_to(self, now: float, per_s: float, reversion_s: float, most: float) -> None:
         """Believe it of a later time."""
         self.mean, self.variance = self.seen_from(now, per_s, reversion_s, most)
-        self.at = max(self.at, now)
+        if passed_s(self.at, now):
+            self.at = now
 
 
 class Weights:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
+from runvisor.policies.scheduling.clocks import passed_s
 from runvisor.policies.scheduling.wire import check
 
 MEMORY: Final = 50
@@ -43,8 +44,9 @@ class FailureRate:
     def add(self, failed: float, *, at: float, fade_s: float, memory: int = MEMORY) -> None:
         """Take one trial; ``failed`` is 1, 0, or what of a failure is laid at its door."""
         kept = 1.0 - 1.0 / memory
-        if at > self.at:
-            kept *= math.exp((self.at - at) / fade_s)
+        passed = passed_s(self.at, at)
+        if passed:
+            kept *= math.exp(-passed / fade_s)
             self.at = at
         self.failures = self.failures * kept + failed
         self.trials = self.trials * kept + 1.0
@@ -60,13 +62,13 @@ class FailureRate:
         """
         if not self.trials:
             return prior
-        kept = math.exp((self.at - now) / fade_s) if now > self.at else 1.0
+        kept = math.exp(-passed_s(self.at, now) / fade_s)
         failures = self.failures * kept - _SPARED
         return ((failures if failures > 0.0 else 0.0) + strength * prior) / (self.trials * kept + strength)
 
     def share(self, now: float, prior: float, strength: float, fade_s: float) -> float:
         """Return the same without sparing any: what is usual."""
-        kept = math.exp((self.at - now) / fade_s) if now > self.at else 1.0
+        kept = math.exp(-passed_s(self.at, now) / fade_s)
         return (self.failures * kept + strength * prior) / (self.trials * kept + strength)
 
     def forgive(self, kept: float) -> None:

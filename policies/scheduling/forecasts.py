@@ -14,6 +14,7 @@ from typing import NamedTuple
 from runvisor.policies.scheduling.arms import Arm
 from runvisor.policies.scheduling.beliefs import ArmBelief, FamilyArm, FamilyBelief
 from runvisor.policies.scheduling.breaker import Breaker
+from runvisor.policies.scheduling.clocks import passed_s
 from runvisor.policies.scheduling.decision import Candidate
 from runvisor.policies.scheduling.effects import NO_WEIGHTS
 from runvisor.policies.scheduling.objective import Objective
@@ -176,8 +177,8 @@ def row_of(
         spread = math.sqrt(noise + own_doubt)
         behind.append(Behind(mean, deviation, log_deviation, tail.p95, failing, excess, samples, tail, spread))
         usual_s = pace.wait_s
-        if usual_s and at > pace.at:
-            usual_s *= math.exp((pace.at - at) / fade_s)
+        if usual_s:
+            usual_s *= math.exp(-passed_s(pace.at, at) / fade_s)
         queues.append(Queue(arm.runtime, name, pace.service_s, pace.square, usual_s))
         if belief.breaker.pause_s:
             tripped.append((index, belief.breaker))

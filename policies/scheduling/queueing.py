@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from runvisor.policies.scheduling.base import Load
+from runvisor.policies.scheduling.clocks import passed_s
 from runvisor.policies.scheduling.wire import check
 
 
@@ -31,7 +32,8 @@ class Pace:
             self.service_s += 0.05 * (service_s - self.service_s)
             self.square += 0.05 * (service_s * service_s - self.square)
             self.wait_s += 0.1 * (wait_s - self.wait_s)
-        self.at = max(self.at, at)
+        if passed_s(self.at, at):
+            self.at = at
 
     def to_wire(self) -> list[float]:
         """Return plain data."""

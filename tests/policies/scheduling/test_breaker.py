@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from runvisor.policies.scheduling.base import Context, Ending
+from runvisor.policies.scheduling.effects import Drift
+from runvisor.policies.scheduling.failures import FailureRate
 from runvisor.policies.scheduling.hierarchical import HierarchicalScheduler
 from tests.policies.scheduling.helpers import FAMILY, arms, outcome, teach
 
@@ -76,3 +78,27 @@ def test_a_handles_copy_sees_the_breaker_and_probes_once() -> None:
     copy = HierarchicalScheduler.from_wire(tripped().to_wire())
     picks = [copy.select(CONTEXT, TWO, 36.5 + lap / 100, DRAWS).arm for lap in range(20)]
     assert picks.count("r0/v") == 1
+
+
+def test_a_clock_that_was_set_back_brings_a_probe_at_once_and_its_success_counts() -> None:
+    scheduler = HierarchicalScheduler()
+    for arm, service_s in ((0, 0.001), (1, 0.010)):
+        teach(scheduler, arm, [service_s] * 30, start=2e9)
+    teach(scheduler, 0, [0.0] * 6, start=2e9 + 30.0, ending=Ending.FAILED)
+    now = 1.7e9
+    assert scheduler.select(CONTEXT, TWO, now, DRAWS).arm == "r0/v"
+    scheduler.update(outcome(0, 0.001, now))
+    assert not scheduler.to_wire()["arms"]["r0/v"]["breaker"][3]
+    assert scheduler.select(CONTEXT, TWO, now, DRAWS).arm == "r0/v"
+
+
+def test_what_was_learned_by_another_clock_counts_as_long_ago() -> None:
+    rate, drift = FailureRate(), Drift(1.0, 0.1, 2e9)
+    rate.add(1.0, at=2e9, fade_s=60.0)
+    rate.add(1.0, at=2e9, fade_s=60.0)
+    assert rate.share(2e9 - 5.0, 0.0, 1.0, 60.0) > 0.5
+    assert rate.share(1.7e9, 0.0, 1.0, 60.0) == 0.0
+    assert drift.seen_from(1.7e9, 0.002, 600.0, 0.5)[0] == 0.0
+    rate.add(0.0, at=1.7e9, fade_s=60.0)
+    drift.move_to(1.7e9, 0.002, 600.0, 0.5)
+    assert rate.at == drift.at == 1.7e9
