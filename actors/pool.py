@@ -18,7 +18,7 @@ from runvisor.actors.channel.ray_call import RayAnswers
 from runvisor.actors.channel.sealed import SealedMemory, seal
 from runvisor.actors.channel.unix import UnixServer
 from runvisor.actors.garbage import settle
-from runvisor.actors.runtime import PoolSize, WitnessedRuntime
+from runvisor.actors.runtime import MortalRuntime, PoolSize, WitnessedRuntime
 from runvisor.actors.service import PoolService
 from runvisor.actors.sessions import SessionLimits
 from runvisor.actors.settings import RuntimeSettings
@@ -28,6 +28,8 @@ from runvisor.policies.errors import ConfigError, RunvisorError
 _DEFAULTS: Final = RuntimeSettings()
 _ACCOUNTS_EACH: Final = 3
 """Of the kernel's accounts, for each instance."""
+_CLEAN_UP_S: Final = 10.0
+"""What a pool that has lost its runtime has for its last acts."""
 _UNCOUNTED: Final = "its executions share processes"
 
 
@@ -70,6 +72,7 @@ class PoolActor:
         self._witness = Witnessing()
         self._witness_path = witness
         self._closing = threading.Event()
+        self._is_lost = False
         folder = Path(audit_folder)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._audit = AuditLog(folder / f"{runtime}-{os.getpid()}-{self._nonce[:8]}.jsonl")
@@ -105,6 +108,8 @@ class PoolActor:
         self._service.show_load(LoadPage(self._server.path.parent))
         self._audit.append("lifecycle", "start pool", "supervisor", {"runtime": self._runtime.name, "pid": os.getpid()})
         settle()
+        if isinstance(self._runtime, MortalRuntime):
+            self._runtime.on_death(self._die)
         return self.describe()
 
     def describe(self) -> dict[str, Any]:
@@ -147,7 +152,10 @@ class PoolActor:
                 answers.close()
 
         threading.Thread(target=work, name="ray-request", daemon=True).start()
-        yield from answers
+        for answer in answers:
+            if self._is_lost:
+                threading.Event().wait()  # for the end of this process, by which the caller learns of it
+            yield answer
 
     def running(self) -> dict[str, Any]:
         """Return what runs just now, of all principals: for the supervisor, not for clients of the socket."""
@@ -162,15 +170,38 @@ class PoolActor:
         """Return only when the pool closes in order; a caller learns of a crash by the exception."""
         self._closing.wait()
 
+    def _die(self) -> None:
+        """End this process, whose runtime makes no instances any more; callers and supervisor see a crash.
+
+        It is a crash: the spare takes over, the restart counts, and what had not started runs there.
+        """
+        self._is_lost = True
+        self._server.close()  # first: nobody is to get an answer that blames the task
+        threading.Thread(target=self._end_lost, name="last-acts", daemon=True).start()
+
+    def _end_lost(self) -> None:
+        overdue = threading.Timer(_CLEAN_UP_S, os._exit, (1,))
+        overdue.daemon = True
+        overdue.start()
+        try:
+            with contextlib.suppress(OSError):
+                self._audit.append("lifecycle", "lose runtime", "supervisor", {"runtime": self._runtime.name})
+            self._end_parts()
+        finally:
+            os._exit(1)
+
     def close(self) -> None:
         """End every process, cgroup, mount and file of this pool."""
         if self._closing.is_set():
             return
         self._server.close()
-        self._service.close()
-        self._runtime.close()
-        self._witness.close()
+        self._end_parts()
         with contextlib.suppress(OSError):
             self._audit.append("lifecycle", "stop pool", "supervisor", {})
         self._audit.close()
         self._closing.set()
+
+    def _end_parts(self) -> None:
+        self._service.close()
+        self._runtime.close()
+        self._witness.close()

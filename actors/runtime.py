@@ -308,6 +308,19 @@ class GuardingRuntime(Protocol):
 
 
 @runtime_checkable
+class MortalRuntime(Protocol):
+    """A runtime that can lose the process without which it makes no instances."""
+
+    def on_death(self, act: Callable[[], None]) -> None:
+        """Have something done when it has lost it, before any execution is answered that ended with it.
+
+        Args:
+            act: Called once, from another thread or, if that has happened, at once; must not wait for the runtime.
+        """
+        ...
+
+
+@runtime_checkable
 class WitnessedRuntime(Protocol):
     """A runtime that has the kernel count each of its executions."""
 

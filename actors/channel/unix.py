@@ -62,6 +62,7 @@ class UnixServer:
         self._listener.bind(str(self.path))
         self._listener.listen(_BACKLOG)
         self._connections: set[socket.socket] = set()
+        self._closed = False
         self._lock = threading.Lock()
         self._hangups = Hangups()
         threading.Thread(target=self._accept, name="unix-server", daemon=True).start()
@@ -69,6 +70,7 @@ class UnixServer:
     def close(self) -> None:
         """Stop listening, close every connection, remove the folder; closing twice is fine."""
         with self._lock:
+            self._closed = True
             connections = list(self._connections)
         for sock in (self._listener, *connections):
             with contextlib.suppress(OSError):
@@ -84,6 +86,9 @@ class UnixServer:
             except OSError:
                 return
             with self._lock:
+                if self._closed:
+                    connection.close()
+                    return
                 self._connections.add(connection)
             threading.Thread(target=self._serve, args=(connection,), name="unix-client", daemon=True).start()
 

@@ -64,6 +64,15 @@ class JailedRuntime:
         """The process that forks the instances; for measuring."""
         return self._zygote.pid
 
+    @property
+    def alive(self) -> bool:
+        """Whether it can make instances."""
+        return self._zygote.alive
+
+    def on_death(self, act: Callable[[], None]) -> None:
+        """See `MortalRuntime.on_death`."""
+        self._zygote.on_death(act)
+
     def probe(self) -> Probe:
         """See `Runtime.probe`."""
         return probe_jail(self.name)

@@ -8,7 +8,7 @@ import os
 import socket
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from runvisor.actors.channel.frames import FrameSocket
@@ -73,6 +73,8 @@ class Zygote:
         """Children that came when nobody waited for them any longer."""
         self.layers: frozenset[str] = frozenset()
         self._alive = False
+        self._has_died = False
+        self._on_death: Callable[[], None] | None = None
 
     def start(self, timeout_s: float = 60.0) -> None:
         """Start it and wait until it has preloaded.
@@ -113,6 +115,18 @@ class Zygote:
         """Whether it can spawn."""
         return self._alive
 
+    def on_death(self, act: Callable[[], None]) -> None:
+        """Have something done when it ends without being closed; at once, if it has.
+
+        It is done before anybody is told of a child's end or that there are no
+        more: who does not want such answers can stop them in time.
+        """
+        with self._lock:
+            self._on_death = act
+            has_died = self._has_died
+        if has_died:
+            act()
+
     @property
     def pid(self) -> int:
         """The process that forks, once it is started."""
@@ -152,7 +166,7 @@ class Zygote:
             filtered = self._filtered_group() if network is not None else None
             self._spawned[number] = done
             self._pending[number] = (uid, scratch)
-            try:
+            with contextlib.suppress(OSError):  # it has died, which the reader is about to say
                 self._control.send(
                     {
                         "op": "spawn",
@@ -168,8 +182,6 @@ class Zygote:
                     },
                     [*bound, *(filtered.joins if filtered is not None else ())],
                 )
-            except OSError:
-                self._alive = False
         if not done[0].wait(READY_TIMEOUT_S) and self._spawned.pop(number, None) is None:
             done[0].wait()  # it came just now
         if not done[1]:
@@ -186,6 +198,8 @@ class Zygote:
             if filtered is not None and network is not None:
                 child.at_close(filtered.filter.admit(netns_cookie(child.listeners[0]), network.ports))
         except (SpawnFailed, WorkerCrashed, OSError) as error:
+            child.kill()
+            child.exit()  # if the zygote died with it, that comes first
             child.close()
             raise SpawnFailed(f"no {self.spec.name} instance: {error}", "jail") from None
         return child
@@ -258,6 +272,11 @@ class Zygote:
         except (OSError, ProtocolError, SpawnFailed, KeyError, ValueError):
             pass
         finally:
+            with self._lock:
+                self._has_died = self._process is not None
+                act = self._on_death if self._has_died else None
+            if act is not None:
+                act()
             self._alive = False
             for event, _ in list(self._spawned.values()):
                 event.set()

@@ -118,20 +118,24 @@ class ProfilePools:
             timer.join()
 
     def _take(self, name: str, cancellation: Cancellation | None) -> _Kept:
-        evicted: _Kept | None = None
+        ended: list[_Kept] = []
         with self._changed:
             self._line.wait_until(lambda: self._may_take(name), self._wait_s, self._state, cancellation)
             kept = self._kept.get(name)
+            if kept is not None and not kept.runtime.alive:
+                del self._kept[name]  # its last user, if it has one, ends it
+                ended += [kept] if kept.users == 0 else []
+                kept = None
             if kept is not None:
                 kept.users += 1
                 self._kept.move_to_end(name)
                 return kept
             made = _Kept(self._make(name), self._clock())
             if len(self._kept) >= self._maximum:
-                evicted = self._kept.pop(next(other for other, kept in self._kept.items() if kept.users == 0))
+                ended.append(self._kept.pop(next(other for other, kept in self._kept.items() if kept.users == 0)))
             self._kept[name] = made
-        if evicted is not None:
-            evicted.runtime.close()
+        for over in ended:
+            over.runtime.close()
         try:
             made.runtime.start()
         except BaseException as error:

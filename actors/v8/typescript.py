@@ -137,6 +137,9 @@ class TypeScriptCompiler:
         with self._lock:
             if self._closed:
                 raise errors.SpawnFailed("the compiler is closed", "typescript")
+            if self._zygote is not None and not self._zygote.alive:
+                self._zygote.close()
+                self._zygote = None
             if self._zygote is None:
                 zygote = Zygote(JailSpec("typescript", "runvisor.actors.v8.compiler_guest"))
                 zygote.start()

@@ -50,6 +50,7 @@ class Jail:
     def __init__(self, name: str, failure: RunvisorError | None) -> None:
         self.name = name
         self.starts = 0
+        self.alive = True
         self.closed = threading.Event()
         self._failure = failure
 
@@ -99,6 +100,16 @@ def test_a_profile_starts_once_for_all_its_tasks(yard: Yard) -> None:
     yard.use("a")
     assert [jail.starts for jail in yard.made] == [1]
     assert yard.pools.load() == Load(idle=1)
+
+
+def test_one_that_has_lost_its_zygote_is_ended_and_made_anew(yard: Yard) -> None:
+    with yard.pools.use("a"):
+        yard.made[0].alive = False
+        yard.use("a")
+        assert not yard.made[0].closed.is_set()  # its first user still has it
+    yard.made[1].alive = False
+    yard.use("a")
+    assert [jail.closed.is_set() for jail in yard.made] == [True, True, False]
 
 
 def test_the_one_unused_longest_makes_room(yard: Yard) -> None:

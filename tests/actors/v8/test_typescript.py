@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from typing import Any
 
 import pytest
@@ -104,6 +107,24 @@ def test_a_compiler_that_dies_is_replaced() -> None:
         compiler.close()
     with pytest.raises(errors.SpawnFailed):
         compiler.compile("4", "ann")
+
+
+def test_the_compilers_have_a_new_zygote_when_theirs_has_died() -> None:
+    compiler, died = TypeScriptCompiler(), threading.Event()
+    try:
+        compiler.compile("1", "ann")
+        zygote, child = compiler._zygote, compiler._children["ann"].child
+        assert zygote is not None
+        assert child is not None
+        zygote.on_death(died.set)
+        os.kill(zygote.pid, signal.SIGKILL)
+        assert died.wait(20)
+        child.exit()  # told after that
+        with pytest.raises(errors.GuestCrashed):
+            compiler.compile("2", "ann")
+        assert compiler.compile("3", "ann").code.startswith("3")
+    finally:
+        compiler.close()
 
 
 def test_a_compiler_that_dies_of_a_source_is_the_tasks_error(runtime: V8Runtime, run: Run) -> None:
