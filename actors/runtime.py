@@ -13,7 +13,7 @@ from runvisor.policies.observations import ObservationRequest, ObservedTable
 from runvisor.policies.result import Result
 from runvisor.policies.task import Task
 from runvisor.policies.trust import Grant
-from runvisor.policies.values import Packed
+from runvisor.policies.values import Packed, is_number
 from runvisor.policies.witness import KernelUsage
 
 
@@ -69,14 +69,18 @@ class Load:
             >>> Load.from_wire(Load(3, 1).to_wire()) == Load(3, 1), Load.from_wire({"idle": "many"})
             (True, None)
         """
-        try:
-            idle, busy, waiting, backlog_s, turnaround_s = (data[name] for name in _TRAVELS)  # type: ignore[index]
-            return cls(int(idle), int(busy), int(waiting), float(backlog_s), turnaround_s=float(turnaround_s))
-        except (TypeError, KeyError, ValueError):
+        if not isinstance(data, Mapping):
             return None
+        said: list[Any] = [data.get(name) for name in _TRAVELS]
+        if not all(is_number(value) and 0 <= value <= _MOST for value in said):
+            return None
+        idle, busy, waiting, backlog_s, turnaround_s = said
+        return cls(int(idle), int(busy), int(waiting), float(backlog_s), turnaround_s=float(turnaround_s))
 
 
 _TRAVELS: Final = ("idle", "busy", "waiting", "backlog_s", "turnaround_s")
+_MOST: Final = 1e9
+"""No pool has so many instances or so many seconds of work; what is reckoned from less stays finite."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from typing import Any, Final, TypeVar
 import msgpack
 
 from runvisor.policies.errors import ProtocolError
+from runvisor.supervisor.private_files import open_own, private_folder, read_own
 
 T = TypeVar("T")
 VERSION: Final = 1
@@ -61,12 +62,12 @@ class BeliefFile:
         """Put a document in place of the last one.
 
         Raises:
-            OSError: There is no room, or the folder is not ours; the last one is still there.
+            OSError: There is no room, or the folder is not this user's alone; the last one is still there.
         """
         body: bytes = msgpack.packb(document) or b""
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(self.path.parent)
         unfinished = self.path.with_name(f"{self.path.name}.{secrets.token_hex(8)}")
-        fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fd = open_own(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         try:
             with os.fdopen(fd, "wb") as sink:
                 sink.write(_HEAD.pack(_MAGIC, VERSION, zlib.crc32(body)) + body)
@@ -84,11 +85,7 @@ class BeliefFile:
             use: Makes something of it; raises `ProtocolError` if it is of another version.
         """
         try:
-            with os.fdopen(os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb") as source:
-                if os.fstat(source.fileno()).st_uid != os.geteuid():
-                    raise ProtocolError("it is another user's")
-                data = source.read(MAX_BYTES + 1)
-            return use(_document(data))
+            return use(_document(read_own(self.path, MAX_BYTES)))
         except FileNotFoundError:
             return None
         except (OSError, ProtocolError) as error:
@@ -105,8 +102,8 @@ class BeliefFile:
 
 
 def _document(data: bytes) -> Mapping[str, Any]:
-    if len(data) > MAX_BYTES or len(data) < _HEAD.size:
-        raise ProtocolError("it is too large or cut off")
+    if len(data) < _HEAD.size:
+        raise ProtocolError("it is cut off")
     magic, version, check = _HEAD.unpack_from(data)
     if magic != _MAGIC or version != VERSION:
         raise ProtocolError(f"it is no file of beliefs of version {VERSION}")

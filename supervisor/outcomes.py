@@ -9,19 +9,20 @@ looks for the next magic number and goes on from there.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import msgpack
 
-from runvisor.policies.errors import ProtocolError
+from runvisor.policies.errors import ConfigError, ProtocolError
 from runvisor.policies.scheduling.base import Outcome
+from runvisor.supervisor.private_files import open_own, private_folder, read_own
 from runvisor.supervisor.reporter import Reporter
 
 FILE_BYTES: Final = 8 << 20
@@ -33,6 +34,8 @@ _MAGIC: Final = b"\xc1rvO"
 """0xC1 is the one byte that msgpack never writes as a type."""
 _HEAD: Final = struct.Struct("<4sII")
 _MAX_FRAME_BYTES: Final = 4 << 20
+_MOST_BYTES: Final = 64 << 20
+"""The largest file that is read; one write may go beyond `FILE_BYTES`."""
 
 
 class OutcomeJournal:
@@ -72,12 +75,16 @@ class OutcomeJournal:
             self._writer = None
 
     def read(self) -> list[Outcome]:
-        """Return the outcomes that are kept, in order of time; what is damaged is left out."""
+        """Return the outcomes that are kept, in order of time; what is damaged is left out.
+
+        Raises:
+            ConfigError: What lies there is too large, another user's, or no file.
+        """
         contents: list[bytes] = []
         with _locked(self.folder, fcntl.LOCK_SH) as is_there:
             for name in (_OLDER, _NAME) if is_there else ():
-                path = self.folder / name
-                contents.append(path.read_bytes() if path.exists() else b"")
+                with contextlib.suppress(FileNotFoundError):
+                    contents.append(_content(self.folder / name))
         outcomes = [outcome for data in contents for outcome in outcomes_in(data)]
         outcomes.sort(key=lambda outcome: outcome.at)
         return outcomes
@@ -90,12 +97,11 @@ class OutcomeJournal:
 
     def _append(self, batches: list[tuple[float, list[Any]]]) -> None:
         data = b"".join(frame_of(now, batch) for now, batch in batches)
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self.folder / _NAME
+        path = private_folder(self.folder) / _NAME
         with _locked(self.folder, fcntl.LOCK_EX):
             if path.exists() and path.stat().st_size + len(data) > self._file_bytes:
                 path.rename(self.folder / _OLDER)
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            fd = open_own(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             try:
                 os.write(fd, data)
             finally:
@@ -139,6 +145,17 @@ def frame_of(now: float, batch: Sequence[Any]) -> bytes:
     return _HEAD.pack(_MAGIC, len(payload), zlib.crc32(payload)) + payload if len(payload) <= _MAX_FRAME_BYTES else b""
 
 
+def _content(path: Path) -> bytes:
+    try:
+        return read_own(path, _MOST_BYTES)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ConfigError(
+            f"the journal cannot be read: {error}", str(path), "runvisor policy reset --journal removes it"
+        ) from None
+
+
 def _outcomes(payload: bytes) -> Iterator[Outcome]:
     try:
         now, batch = msgpack.unpackb(payload)
@@ -148,7 +165,7 @@ def _outcomes(payload: bytes) -> Iterator[Outcome]:
         return  # of another version
 
 
-@contextmanager
+@contextlib.contextmanager
 def _locked(folder: Path, kind: int) -> Iterator[bool]:
     """Hold the folder's lock; yields whether there is such a folder."""
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import threading
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -133,6 +134,7 @@ class Placement:
         self._refusals = Refusals()
         self._random = random.Random()
         self._judged: dict[Hashable, tuple[Grant, Field]] = {}
+        self._changing = threading.Lock()  # each change of the terms or the snapshot builds on the last one
         self.attached = attached
         self._snapshot = Snapshot.from_wire(attached.snapshot)
 
@@ -142,9 +144,10 @@ class Placement:
         Raises:
             ProtocolError: What was learned is no snapshot.
         """
-        self._snapshot = Snapshot.from_wire(attached.snapshot)
-        self.attached = attached
-        self._judged = {}  # a new one, and last: what was judged by older terms may still be put into the old
+        snapshot = Snapshot.from_wire(attached.snapshot)
+        with self._changing:
+            self._snapshot = snapshot
+            self._adopt(attached)
 
     def believe(self, published: Mapping[str, Any]) -> None:
         """Take over what the supervisor has learned, unless it is older than what is known here.
@@ -153,13 +156,15 @@ class Placement:
             ProtocolError: It is no snapshot.
         """
         newer = Snapshot.from_wire(published)
-        if newer.supersedes(self._snapshot):
-            self._snapshot = newer
+        with self._changing:
+            if newer.supersedes(self._snapshot):
+                self._snapshot = newer
 
     def strike_out(self, runtime: str, reason: str) -> None:
         """Place nothing on a runtime that has turned out not to run here."""
-        self.attached = replace(self.attached, unavailable={**self.attached.unavailable, runtime: reason})
-        self._judged = {}
+        with self._changing:
+            unavailable = {**self.attached.unavailable, runtime: reason}
+            self._adopt(replace(self.attached, unavailable=unavailable))
 
     def note_refusal(self, task: Task, placed: Placed, refusal: EngineRefused) -> None:
         """Remember that an arm cannot take a program."""
@@ -220,6 +225,10 @@ class Placement:
                 places[index] = self._link(decision, context)
         return places
 
+    def _adopt(self, attached: Attached) -> None:
+        self.attached = attached
+        self._judged = {}  # a new one, and last: what was judged by older terms may still be put into the old
+
     @staticmethod
     def sized(placed: Placed, task: Task, input_bytes: int) -> Placed:
         """Return a place with the size of the inputs, which `place_many` does not look at, among its features."""
@@ -264,7 +273,7 @@ class Placement:
             return self._judge(task, on_excess, arms, refused)
         unfit = data_fitness(task) if task.language == "python" else None
         key = (task.language, task.code, task.trust, task.profile, task.permissions, on_excess, bool(unfit))
-        kept = self._judged  # before the terms are read: see `settle`
+        kept = self._judged  # before the terms are read: see `_adopt`
         judged = kept.get(key)
         if judged is None:
             if len(kept) >= _KEPT:

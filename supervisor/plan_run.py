@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from runvisor.policies.errors import RunvisorError, WorkerCrashed
-from runvisor.policies.language import detect
 from runvisor.policies.permissions import Permissions
 from runvisor.policies.result import Result
 from runvisor.policies.scheduling.objective import Objective
@@ -18,7 +17,7 @@ from runvisor.policies.values import Value, pack
 from runvisor.supervisor.handle import Handle
 from runvisor.supervisor.plan.manager import Manager
 from runvisor.supervisor.plan.markdown import parse_plan
-from runvisor.supervisor.plan.model import AUTO
+from runvisor.supervisor.request import language_of
 
 Message = dict[str, Any]
 
@@ -46,10 +45,7 @@ class HandleExecutor:
         critical: bool,
     ) -> Result:
         """See `runvisor.supervisor.plan.executor.Executor.run`."""
-        reason = ""
-        if language == AUTO:
-            guess = detect(code)
-            language, reason = guess.language, f"Language {guess.language}: {guess.reason}."
+        language, reason = language_of(code, language)
         task = Task(code, language, inputs, permissions, trust, label, objective=objective, critical=critical)
         return self._handle.run(task, language_reason=reason)
 

@@ -12,20 +12,22 @@ from uuid import uuid4
 
 from runvisor.policies.errors import ConfigError, ProtocolError
 from runvisor.policies.scheduling.prior import TrainedPrior, packed, unpacked
+from runvisor.supervisor.private_files import open_own, private_folder, read_own
 
 _LOG: Final = logging.getLogger(__name__)
 _NAME: Final = "prior.msgpack"
+_MOST_BYTES: Final = 16 << 20
 
 
 def load_prior(folder: Path) -> TrainedPrior | None:
     """Return the prior that was installed, or None if there is none.
 
     Raises:
-        ConfigError: The file is damaged or of another version.
+        ConfigError: The file is damaged, of another version, too large, another user's, or no file.
     """
     path = folder / _NAME
     try:
-        return unpacked(path.read_bytes())
+        return unpacked(read_own(path, _MOST_BYTES))
     except FileNotFoundError:
         return None
     except (OSError, ProtocolError) as error:
@@ -45,14 +47,20 @@ def packed_prior(folder: Path) -> bytes:
 
 
 def save_prior(folder: Path, prior: TrainedPrior) -> None:
-    """Install a prior, all of it or nothing."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _replacing(folder / _NAME) as path:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(packed(prior))
-            file.flush()
-            os.fsync(fd)
+    """Install a prior, all of it or nothing.
+
+    Raises:
+        ConfigError: The folder is not this user's alone, or the disk is full.
+    """
+    try:
+        with _replacing(private_folder(folder) / _NAME) as path:
+            fd = open_own(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+            with os.fdopen(fd, "wb") as file:
+                file.write(packed(prior))
+                file.flush()
+                os.fsync(fd)
+    except OSError as error:
+        raise ConfigError(f"the trained prior cannot be kept: {error}", str(folder), "make room for it there") from None
 
 
 def drop_prior(folder: Path) -> None:

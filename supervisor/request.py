@@ -48,16 +48,31 @@ def make_task(
     if permissions.filesystem.is_relative:
         folder = str(Path.cwd())
         permissions = replace(permissions, filesystem=permissions.filesystem.anchored(folder))
-    reason = ""
-    if language == AUTO:
-        is_kept = isinstance(code, str | bytes) and len(code) <= _KEPT_CODE
-        guess = _detected(code) if is_kept else detect(code)
-        language, reason = guess.language, f"Language {guess.language}: {guess.reason}."
-    else:
-        language = resolve(language)
+    language, reason = language_of(code, language)
     wanted, level = read_objective(objective), Trust.parse(trust)
     task = Task(code, language, inputs, permissions, level, label, files or {}, folder, profile, wanted, critical)
     return task, reason
+
+
+def language_of(code: str | bytes, language: str) -> tuple[str, str]:
+    """Return the language of some code by its own name, and how it was found out if nobody said it.
+
+    Args:
+        code: The code.
+        language: A name of the language, or ``auto``.
+
+    Raises:
+        ConfigError: The language is unknown.
+
+    Example:
+        >>> language_of("print(1)", "py"), language_of("#!/usr/bin/env node", "auto")[0]
+        (('python', ''), 'javascript')
+    """
+    if language != AUTO:
+        return resolve(language), ""
+    is_kept = isinstance(code, str | bytes) and len(code) <= _KEPT_CODE
+    guess = _detected(code) if is_kept else detect(code)
+    return guess.language, f"Language {guess.language}: {guess.reason}."
 
 
 def read_objective(objective: Objective | str | None) -> Objective | None:

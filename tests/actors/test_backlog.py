@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from pathlib import Path
@@ -70,6 +71,12 @@ def test_what_new_instances_take_is_learned_while_callers_wait_and_only_then() -
     assert backlog.load().turnaround_s == pytest.approx(0.09, rel=0.01)
     with backlog.expecting(0.01, 2):
         assert backlog.load().backlog_s == pytest.approx(2 * (0.01 + 0.09), rel=0.01)
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -1, 10**400, 1e300, True, "3", None])
+@pytest.mark.parametrize("name", Load().to_wire())
+def test_a_load_that_no_pool_can_have_is_none(name: str, wrong: object) -> None:
+    assert Load.from_wire({**Load(3, 1, 2, 0.5).to_wire(), name: wrong}) is None
 
 
 def test_clients_of_the_node_see_each_change_and_what_follows_from_it(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,19 @@ def test_a_link_in_its_place_is_not_followed(file: BeliefFile, tmp_path: Path) -
     file.path.rename(tmp_path / "elsewhere")
     file.path.symlink_to(tmp_path / "elsewhere")
     assert file.read(dict) is None
+
+
+def test_a_pipe_in_its_place_is_not_waited_for(file: BeliefFile) -> None:
+    file.path.parent.mkdir(mode=0o700)
+    os.mkfifo(file.path)
+    assert file.read(dict) is None
+
+
+def test_nothing_is_saved_where_others_may_look(file: BeliefFile) -> None:
+    file.path.parent.mkdir(mode=0o750)
+    with pytest.raises(PermissionError, match="chmod"):
+        file.write(DOCUMENT)
+    assert list(file.path.parent.iterdir()) == []
 
 
 def test_each_cluster_has_one_and_no_address_leaves_the_folder(tmp_path: Path) -> None:

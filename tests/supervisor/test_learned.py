@@ -79,25 +79,27 @@ def test_a_handle_that_was_sent_one_lately_is_not_sent_another(tmp_path: Path) -
 @pytest.fixture
 def actor(local_ray: None, tmp_path: Path) -> Iterator[Any]:
     options = SupervisorOptions(audit_folder=str(tmp_path), policy_folder=str(tmp_path / "policy"), save_every_s=0.05)
-    made = ray.remote(SupervisorActor).options(num_cpus=0, max_restarts=-1, max_concurrency=100).remote(options)
+    made: Any = ray.remote(SupervisorActor).options(num_cpus=0, max_restarts=-1, max_concurrency=100).remote(options)
     yield made
     ray.kill(made)
 
 
 def test_a_supervisor_that_is_killed_knows_it_again_when_ray_has_restarted_it(actor: Any, tmp_path: Path) -> None:
-    before = ray.get(actor.report.remote("handle", OUTCOMES))
+    before: Any = ray.get(actor.report.remote("handle", OUTCOMES))
     file = BeliefFile.of(tmp_path / "policy")
     deadline = time.monotonic() + 60
     while not file.path.exists():
         assert time.monotonic() < deadline
-        time.sleep(0.01)
-    os.kill(ray.get(actor.__ray_call__.remote(lambda self: os.getpid())), signal.SIGKILL)
+        ray.get(actor.describe.remote())  # meanwhile it saves
+    pid: Any = ray.get(actor.__ray_call__.remote(lambda self: os.getpid()))
+    os.kill(pid, signal.SIGKILL)
     while True:
         assert time.monotonic() < deadline
         try:
-            after = ray.get(actor.attach.remote("tester", 0), timeout=60)["snapshot"]
+            answer: Any = ray.get(actor.attach.remote("tester", 0), timeout=60)
         except RayActorError:  # it is being restarted
             continue
+        after = answer["snapshot"]
         if after["epoch"] != before["epoch"]:
             break
     assert after["state"] == before["state"]

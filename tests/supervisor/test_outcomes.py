@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runvisor.actors.jail.probe import probe_jail
+from runvisor.policies.errors import ConfigError
 from runvisor.policies.scheduling.base import Ending, Outcome
 from runvisor.supervisor.client import Supervisor
 from runvisor.supervisor.outcomes import FILE_BYTES, OutcomeJournal, frame_of, outcomes_in
@@ -47,6 +48,25 @@ def test_only_its_owner_reads_it(tmp_path: Path) -> None:
     (file,) = journal.folder.iterdir()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(journal.folder.stat().st_mode) == 0o700
+
+
+def test_a_journal_that_is_something_else_is_neither_read_nor_written(tmp_path: Path) -> None:
+    journal = filled(tmp_path / "policy", 1)
+    (file,) = journal.folder.iterdir()
+    file.rename(tmp_path / "elsewhere")
+    kept = (tmp_path / "elsewhere").read_bytes()
+    file.symlink_to(tmp_path / "elsewhere")
+    filled(journal.folder, 1)
+    assert (tmp_path / "elsewhere").read_bytes() == kept
+    with pytest.raises(ConfigError, match="reset --journal"):
+        journal.read()
+    journal.clear()
+    assert journal.read() == []
+
+
+def test_nothing_is_written_into_a_folder_that_others_may_use(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    assert list(filled(tmp_path, 1).folder.iterdir()) == []
 
 
 def test_it_is_bounded_and_the_oldest_go(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -199,3 +201,26 @@ def test_a_task_that_ran_out_of_cpu_time_is_known_to_take_longer_than_it_ran_and
     outcome = Ended(placed, Usage(wall_s=0.5), errors.TimeLimitExceeded("cpu_s"), 1e9).outcome()
     assert outcome is not None
     assert outcome.timeout_s == 0.5
+
+
+def test_no_change_of_the_terms_is_lost_by_another_at_the_same_time() -> None:
+    place = placement(Links(), attached())
+    names = [[f"{thread}-{number}" for number in range(100)] for thread in range(4)]
+    together = threading.Barrier(len(names), timeout=20)
+
+    def strike_out(mine: list[str]) -> None:
+        together.wait()
+        for name in mine:
+            place.strike_out(name, "it does not start")
+
+    threads = [threading.Thread(target=strike_out, args=(mine,)) for mine in names]
+    usual_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(usual_s)
+    assert place.attached.unavailable.keys() == {name for mine in names for name in mine}

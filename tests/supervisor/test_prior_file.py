@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,26 @@ def test_one_that_is_damaged_is_an_error_to_people_and_none_to_the_scheduler(
     with caplog.at_level(logging.WARNING):
         assert packed_prior(tmp_path) == b""
     assert "scheduled without it" in caplog.text
+
+
+@pytest.mark.parametrize("other", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_in_its_place_stops_no_supervisor(tmp_path: Path, other: Callable[[Path], None]) -> None:
+    other(tmp_path / "prior.msgpack")
+    assert packed_prior(tmp_path) == b""
+
+
+def test_one_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "prior.msgpack").touch()
+    os.truncate(tmp_path / "prior.msgpack", 1 << 40)
+    with pytest.raises(ConfigError, match="larger"):
+        load_prior(tmp_path)
+
+
+def test_none_is_installed_where_others_may_write(tmp_path: Path) -> None:
+    tmp_path.chmod(0o770)
+    with pytest.raises(ConfigError, match="not this user's alone"):
+        save_prior(tmp_path, prior())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_handles_choose_by_it_from_the_next_snapshot_on_and_nothing_that_was_learned_is_lost(tmp_path: Path) -> None:
