@@ -1,7 +1,7 @@
 """Which arms may run a task: computed once for tasks that ask for the same.
 
-The answer depends on nothing but what is in the key, and the arms themselves,
-which are compared by identity: a table of arms is a constant.
+The answer depends on nothing but what is in the key, and the arms themselves:
+it is kept for the table of all arms only.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from runvisor.policies.scheduling.arms import Arm, split_eligible
+from runvisor.policies.scheduling.arms import ARMS, Arm, split_eligible
 from runvisor.policies.scheduling.decision import Candidate
 from runvisor.policies.trust import Grant
 
@@ -28,7 +28,7 @@ class Field:
     """What was found in the code that bears on the choice."""
 
 
-_known: dict[tuple[Any, ...], tuple[tuple[Arm, ...], Field]] = {}
+_known: dict[tuple[Any, ...], Field] = {}
 
 
 def eligibility_of(
@@ -48,6 +48,8 @@ def eligibility_of(
         >>> [arm.name for arm in eligibility_of(ARMS, "c-record", grant, {}, False).eligible]
         ['wasm/record']
     """
+    if arms is not ARMS:  # a choice of arms is made anew for each task: it would be kept and never found again
+        return _divided(arms, language, grant, unavailable, allow_untrusted_bpf)
     asked = grant.permissions
     key = (
         language,
@@ -64,14 +66,18 @@ def eligibility_of(
         tuple(asked.env) if asked.env else (),
         tuple(unavailable.items()) if unavailable else (),
         allow_untrusted_bpf,
-        id(arms),
     )
     known = _known.get(key)
-    if known is not None and known[0] is arms:  # kept alive here, so its id is nobody else's
-        return known[1]
+    if known is None:
+        known = _divided(arms, language, grant, unavailable, allow_untrusted_bpf)
+        if len(_known) >= _KEPT:
+            _known.clear()
+        _known[key] = known
+    return known
+
+
+def _divided(
+    arms: tuple[Arm, ...], language: str, grant: Grant, unavailable: Mapping[str, str], allow_untrusted_bpf: bool
+) -> Field:
     eligible, reasons = split_eligible(arms, language, grant, unavailable, allow_untrusted_bpf=allow_untrusted_bpf)
-    field = Field(eligible, tuple(Candidate(name, excluded_because=reason) for name, reason in reasons.items()))
-    if len(_known) >= _KEPT:
-        _known.clear()
-    _known[key] = (arms, field)
-    return field
+    return Field(eligible, tuple(Candidate(name, excluded_because=reason) for name, reason in reasons.items()))
