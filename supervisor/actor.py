@@ -19,6 +19,7 @@ from runvisor.actors.witness.witness import Witness
 from runvisor.policies.authority import MIN_KEY_BYTES, Authority
 from runvisor.policies.errors import TrustViolation
 from runvisor.policies.permissions import Permissions
+from runvisor.policies.scheduling.arms import ARMS
 from runvisor.policies.scheduling.hierarchical import HierarchicalScheduler
 from runvisor.policies.trust import Trust
 from runvisor.supervisor.belief_file import BeliefFile
@@ -95,7 +96,8 @@ class SupervisorActor:
         self._journal = OutcomeJournal(folder)
         beliefs = BeliefFile.of(folder, cluster) if options.keep_beliefs else None
         prior = packed_prior(folder)
-        self._learned = Learned(HierarchicalScheduler, self._epoch, beliefs, options.save_every_s, prior)
+        arms = frozenset(arm.name for arm in ARMS)
+        self._learned = Learned(HierarchicalScheduler, self._epoch, beliefs, options.save_every_s, prior, arms)
         self._unavailable = unavailable_here()
 
     async def attach(self, principal: str, trust: int, permissions: Mapping[str, Any] | None = None) -> dict[str, Any]:

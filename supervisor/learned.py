@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, cast
 
 from runvisor.policies.scheduling.base import Scheduler
@@ -27,6 +27,7 @@ class Learned:
         file: Where what was learned is kept; None keeps it nowhere.
         save_every_s: How long after an outcome it is saved at the latest.
         prior: The packed prior; empty is none.
+        arms: Names of the arms that there are; outcomes of others teach nothing. None learns of any.
     """
 
     def __init__(
@@ -36,12 +37,14 @@ class Learned:
         file: BeliefFile | None,
         save_every_s: float,
         prior: bytes = b"",
+        arms: Collection[str] | None = None,
     ) -> None:
         self._fresh = fresh
         self._epoch = epoch
         self._file = file
         self._save_every_s = save_every_s
         self._prior = prior
+        self._arms = arms
         saved = file.read(lambda document: _policy_of(document, prior)) if file is not None else None
         self._learner = self._learning(saved)
         self._sent_at: dict[str, float] = {}
@@ -102,7 +105,7 @@ class Learned:
             policy = self._fresh()
             if self._prior:
                 policy = _policy_of(Learner(policy).publish(), self._prior)
-        return Learner(policy, epoch=self._epoch, prior=self._prior)
+        return Learner(policy, epoch=self._epoch, prior=self._prior, arms=self._arms)
 
     def _save_soon(self) -> None:
         if self._file is not None and (self._saving is None or self._saving.done()):

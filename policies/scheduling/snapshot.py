@@ -6,7 +6,7 @@ publishes numbered snapshots; a handle holds one and only selects from it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -76,12 +76,17 @@ class Learner:
         scheduler: The policy; the learner owns it from now on.
         epoch: The supervisor's epoch, so that a restart's first snapshot supersedes the last one.
         prior: The packed prior that the policy was made with, which goes with each snapshot.
+        arms: Names of the arms that there are; None learns of any. Room for arms is bounded, and
+            names that a handle invents would take it for good.
     """
 
-    def __init__(self, scheduler: Scheduler, *, epoch: int = 0, prior: bytes = b"") -> None:
+    def __init__(
+        self, scheduler: Scheduler, *, epoch: int = 0, prior: bytes = b"", arms: Collection[str] | None = None
+    ) -> None:
         self._scheduler = scheduler
         self._epoch = epoch
         self._prior = prior
+        self._arms = arms
         self._version = 0
         self._published: dict[str, Any] | None = None
 
@@ -109,6 +114,8 @@ class Learner:
         if not isinstance(batch, list | tuple) or len(batch) > MAX_BATCH:
             raise ProtocolError(f"not a batch of at most {MAX_BATCH} outcomes", "outcomes")
         outcomes = sorted(map(Outcome.from_wire, batch), key=lambda outcome: outcome.at)
+        if self._arms is not None:
+            outcomes = [outcome for outcome in outcomes if outcome.arm in self._arms]
         for outcome in outcomes:
             self._scheduler.update(outcome if outcome.at <= now else outcome.moved_to(now))
         if outcomes:

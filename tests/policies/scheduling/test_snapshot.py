@@ -102,6 +102,13 @@ def test_a_number_that_cannot_be_spoils_its_whole_batch(place: int, number: Any)
     assert before["state"] == HierarchicalScheduler().to_wire()
 
 
+def test_invented_arms_take_no_room() -> None:
+    learner = Learner(HierarchicalScheduler(), arms={"r0/v", "r1/v"})
+    assert learner.learn([row for arm in range(2, 90) for row in batch(arm, 0.001, 1)], now=100.0) == 0
+    assert learner.learn(batch(1, 0.001), now=100.0) == 20
+    assert list(learner.publish()["state"]["arms"]) == ["r1/v"]
+
+
 def test_a_handles_clock_cannot_run_ahead_of_the_supervisors() -> None:
     learner = Learner(HierarchicalScheduler())
     learner.learn([outcome(0, 0.001, 1e11).to_wire()], now=50.0)
