@@ -9,7 +9,7 @@ from runvisor.policies.scheduling.arms import ARMS, unfit_for_profile
 from runvisor.policies.scheduling.base import Load, Selector
 from runvisor.policies.scheduling.decision import Decision
 from runvisor.policies.scheduling.families import family_of
-from runvisor.policies.scheduling.features import features_of
+from runvisor.policies.scheduling.features import asked_by, features_of
 from runvisor.policies.scheduling.objective import Objective
 from runvisor.policies.scheduling.selection import choose
 from runvisor.policies.task import Task
@@ -46,7 +46,7 @@ def decide(
     unfit, found = fitness(task, grant, ARMS, missing, {})
     return choose(
         task.language,
-        family_of(task.language, task.code),
+        family_of(task.language, task.code, asked_by(task.inputs)),
         grant,
         ARMS,
         unavailable={**missing, **unfit, **unfit_for_profile(ARMS, task.profile)},
@@ -54,7 +54,7 @@ def decide(
         scheduler=selector,
         now=time.time(),
         draws=(),
-        features=features_of(task.language, task.code),
+        features=features_of(task.language, task.code, asked=asked_by(task.inputs)),
         objective=objective,
         language_reason=language_reason,
         found=found,

@@ -26,7 +26,7 @@ from runvisor.policies.scheduling.base import BatchSelector, Context, Outcome
 from runvisor.policies.scheduling.decision import Decision
 from runvisor.policies.scheduling.eligibility import Field
 from runvisor.policies.scheduling.families import family_of
-from runvisor.policies.scheduling.features import features_of
+from runvisor.policies.scheduling.features import asked_by, features_of
 from runvisor.policies.scheduling.objective import Objective
 from runvisor.policies.scheduling.selection import choose_from, decision_of, field_of
 from runvisor.policies.scheduling.snapshot import Snapshot
@@ -307,12 +307,12 @@ class Placement:
 
 def _studied(task: Task, input_bytes: int) -> tuple[str, tuple[float, ...]]:
     study = _known_study if len(task.code) <= _KEPT_CODE else _study
-    return study(task.language, task.code, input_bytes.bit_length())
+    return study(task.language, task.code, input_bytes.bit_length(), int(asked_by(task.inputs)))
 
 
-def _study(language: str, code: str | bytes, input_bits: int) -> tuple[str, tuple[float, ...]]:
+def _study(language: str, code: str | bytes, input_bits: int, asked: int) -> tuple[str, tuple[float, ...]]:
     """Return the family and the features of a task; inputs count by the power of two that their size is below."""
-    return family_of(language, code), features_of(language, code, (1 << input_bits) - 1)
+    return family_of(language, code, asked), features_of(language, code, (1 << input_bits) - 1, asked)
 
 
 _known_study = lru_cache(_KEPT)(_study)

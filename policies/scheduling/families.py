@@ -9,9 +9,10 @@ from runvisor.policies.scheduling.sketch import sketch_of
 
 _SIZES: Final = ((256, "xs"), (2_048, "s"), (16_384, "m"))
 _CLASSES: Final = 4
+_MOST_WORK: Final = 24
 
 
-def family_of(language: str, code: str | bytes) -> str:
+def family_of(language: str, code: str | bytes, asked: float = 0.0) -> str:
     r"""Name the family of a task: its language, the size and shape of its code, what it imports.
 
     Names are at most `MAX_NAME_CHARS` long and hold nothing but letters,
@@ -20,12 +21,15 @@ def family_of(language: str, code: str | bytes) -> str:
     Args:
         language: Canonical.
         code: Source, or the bytes of a module.
+        asked: What its inputs ask for; see `runvisor.policies.scheduling.features.asked_by`.
 
     Example:
+        >>> family_of("python", "f()"), family_of("python", "f()", asked=19.9)
+        ('python:xs:c1', 'python:xs:c1:n9')
         >>> family_of("python", "1+1"), family_of("wasm", bytes(100_000))
         ('python:xs', 'wasm:l')
         >>> family_of("python", "import math\nfor i in range(100000): print(math.sqrt(i))")
-        'python:xs:l1.1:c1:e5:math'
+        'python:xs:l1.1:c1:e5:n8:math'
     """
     size = len(code)
     name = f"{language}:{next((word for limit, word in _SIZES if size <= limit), 'l')}"
@@ -36,6 +40,8 @@ def family_of(language: str, code: str | bytes) -> str:
         name += f":c{(_class(sketch.calls) + 1) // 2}"
     if sketch.magnitude >= 3:
         name += f":e{min(9, (sketch.magnitude - 1) // 2 * 2 + 1)}"  # 3, 5, 7 or 9
+    if work := int(sketch.last_numbers + asked) // 2:
+        name += f":n{min(work, _MOST_WORK)}"
     if sketch.imports:
         name += f":{'+'.join(sketch.imports)}"
     return name[:MAX_NAME_CHARS]

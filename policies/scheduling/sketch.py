@@ -6,6 +6,7 @@ errors. Nothing that it finds widens or narrows what a task may do.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +17,10 @@ MAX_LOOKED_AT: Final = 16_384
 _MAX_IMPORTS: Final = 4
 _MAX_NESTING: Final = 4
 _MAX_MAGNITUDE: Final = 12
+_MAX_LAST_LINE: Final = 200
+_MAX_NUMBERS: Final = 8
+_MAX_POWER: Final = 64.0
+_NUMBERS: Final = re.compile(r"(?<![\w.])\d{1,18}(?![\w.])")
 _LOOPS: Final = ("for ", "for(", "while", "=>")
 _LOOP_LINES: Final = re.compile(r"\n([ \t]*)(?:for|while)\b")
 _IMPORTS: Final = re.compile(r"\n(?:import|from|use|#include)[ \t<\"'{*(]+([A-Za-z_][A-Za-z0-9_]{0,23})")
@@ -48,6 +53,9 @@ class Sketch:
     """Opening parentheses."""
     magnitude: int = 0
     """Decimal exponent of the largest whole number that is written out, from 100."""
+    last_numbers: float = 0.0
+    """Powers of two of the whole numbers in the last line together: where a program calls what it defined, how
+    much work it asks for."""
     imports: tuple[str, ...] = ()
     """The first names that are imported, in alphabetical order."""
 
@@ -59,8 +67,8 @@ def sketch_of(code: str | bytes) -> Sketch:
     r"""Look at a program; bytes, such as a module's, show nothing.
 
     Example:
-        >>> sketch_of("import math\nfor i in range(10**6):\n  for j in range(9): pass")
-        Sketch(loops=2, nesting=2, calls=2, magnitude=6, imports=('math',))
+        >>> sketch_of("import math\nfor i in range(10**6):\n  for j in range(7): pass")
+        Sketch(loops=2, nesting=2, calls=2, magnitude=6, last_numbers=3.0, imports=('math',))
     """
     if isinstance(code, bytes):
         return _NOTHING
@@ -70,7 +78,17 @@ def sketch_of(code: str | bytes) -> Sketch:
 @lru_cache(256)
 def _look(text: str) -> Sketch:
     nesting, imports = _by_line(text)
-    return Sketch(sum(map(text.count, _LOOPS)), nesting, text.count("("), _magnitude(text), imports)
+    loops = sum(map(text.count, _LOOPS))
+    return Sketch(loops, nesting, text.count("("), _magnitude(text), _last_numbers(text), imports)
+
+
+def _last_numbers(text: str) -> float:
+    """Return the sum of the binary logarithms of the whole numbers in the last line, if that calls something."""
+    line = text.rstrip()[-_MAX_LAST_LINE:].rpartition("\n")[2]
+    if "(" not in line:
+        return 0.0
+    numbers = _NUMBERS.findall(line.replace("_", ""))[:_MAX_NUMBERS]
+    return min(_MAX_POWER, math.fsum(math.log2(1 + int(number)) for number in numbers))
 
 
 def _by_line(text: str) -> tuple[int, tuple[str, ...]]:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from runvisor.policies.errors import ConfigError
 from runvisor.policies.scheduling.families import family_of
+from runvisor.policies.scheduling.features import asked_by
 from runvisor.policies.scheduling.hierarchical import FIRST_LOG_S
 from runvisor.policies.scheduling.objective import Objective
 from runvisor.policies.scheduling.prior import unpacked
@@ -187,7 +188,7 @@ def _show_task(source: Source, path: Path, language: str, trust: str, objective:
         objective=wanted,
         language_reason=reason,
     )
-    family = family_of(made.language, made.code)
+    family = family_of(made.language, made.code, asked_by(made.inputs))
     if as_json:
         print_json({"from": source.where, "family": family, **decision.to_dict()})
         return

@@ -22,7 +22,7 @@ from benchmarks.scheduler.real.workload import HELD_OUT, PROGRAMS, size_order
 from benchmarks.scheduler.regimes import BROKEN_SPAN, Regime
 from benchmarks.scheduler.workload import Floats, Workload, arrivals
 from runvisor.policies.scheduling.families import family_of
-from runvisor.policies.scheduling.features import features_of
+from runvisor.policies.scheduling.features import asked_by, features_of
 from runvisor.policies.task import Task
 from runvisor.policies.values import pack
 
@@ -211,5 +211,6 @@ def _table(cells: list[tuple[str, int]], half: Mapping[tuple[str, int, str], Mom
 def study(program: Program, size: int) -> tuple[str, tuple[float, ...], float]:
     """Return the family, the features and the timeout of a task, as a handle finds them."""
     task: Task = program.task(program.sizes[size])
-    features = features_of(task.language, task.code, len(pack(task.inputs)))
-    return family_of(task.language, task.code), features, task.permissions.timeout_s
+    asked = int(asked_by(task.inputs))
+    features = features_of(task.language, task.code, len(pack(task.inputs)), asked)
+    return family_of(task.language, task.code, asked), features, task.permissions.timeout_s

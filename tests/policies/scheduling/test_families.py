@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from runvisor.policies.scheduling.base import MAX_NAME_CHARS
 from runvisor.policies.scheduling.families import family_of
-from runvisor.policies.scheduling.features import FEATURES, features_of
+from runvisor.policies.scheduling.features import FEATURES, asked_by, features_of
 from runvisor.policies.scheduling.sketch import sketch_of
+from runvisor.policies.values import Value
 
 SUM = "def main(inputs):\n    total = 0\n    for x in range(1000):\n        total += x\n    return total\n"
 
@@ -30,6 +31,34 @@ SUM = "def main(inputs):\n    total = 0\n    for x in range(1000):\n        tota
 )
 def test_a_family_is_language_size_shape_and_imports(code: str | bytes, family: str) -> None:
     assert family_of("python", code) == family
+
+
+CALLED = "def f(n):\n    return sum(x % 1000003 for x in range(n))\nf({n})"
+
+
+def test_what_the_last_line_asks_for_tells_the_sizes_of_one_program_apart() -> None:
+    small, large = CALLED.replace("{n}", "200"), CALLED.replace("{n}", "500_000")
+    assert family_of("python", small) != family_of("python", large)
+    assert features_of("python", small) != features_of("python", large)
+
+
+def test_what_the_inputs_ask_for_counts_as_if_it_were_written_out() -> None:
+    code = CALLED.replace("{n}", "n")
+    families = [family_of("python", code, asked_by({"n": n, "mode": "fast"})) for n in (200, 210, 500_000)]
+    assert families[0] == families[1] != families[2]
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+        lambda inner: st.lists(inner, max_size=10) | st.dictionaries(st.text(max_size=3), inner, max_size=10),
+        max_leaves=20,
+    )
+)
+def test_whatever_the_inputs_are_what_they_ask_for_is_a_bounded_number(inputs: Value) -> None:
+    asked = asked_by(inputs)
+    assert 0 <= asked <= 8 * 62.1
+    assert len(family_of("python", "main(9)", asked)) <= MAX_NAME_CHARS
 
 
 def test_names_and_small_numbers_do_not_matter_but_loops_and_large_numbers_do() -> None:
