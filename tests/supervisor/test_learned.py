@@ -85,7 +85,9 @@ def actor(local_ray: None, tmp_path: Path) -> Iterator[Any]:
 
 
 def test_a_supervisor_that_is_killed_knows_it_again_when_ray_has_restarted_it(actor: Any, tmp_path: Path) -> None:
-    before: Any = ray.get(actor.report.remote("handle", OUTCOMES))
+    invented = ["no/such-arm", *OUTCOMES[0][1:]]
+    before: Any = ray.get(actor.report.remote("handle", [*OUTCOMES, invented]))
+    assert list(before["state"]["arms"]) == ["python/native"]
     file = BeliefFile.of(tmp_path / "policy")
     deadline = time.monotonic() + 60
     while not file.path.exists():
