@@ -14,9 +14,11 @@ from runvisor.actors.runtime import Load
 from runvisor.policies.trust import Grant
 from runvisor.policies.values import is_number
 
-_LEARNED: Final = 0.1
+_LEARNED: Final = 0.05
 """How much one execution moves what is believed of the pool's turnaround."""
 _MOST_S: Final = 60.0
+_HALVES_S: Final = 60.0
+"""How long nobody has to have waited for half of what is believed of it to be forgotten: its cause may be gone."""
 _SETTLED_S: Final = 0.05
 
 
@@ -80,7 +82,8 @@ class Backlog:
         self._lock = threading.Lock()
         self._executions = 0
         self._seconds = 0.0
-        self._turnaround_s = 0.0
+        self._beyond_s = 0.0
+        self._learned_at = 0.0
         self._ended_at = 0.0
         self._shown: ShownLoad | None = None
 
@@ -111,9 +114,15 @@ class Backlog:
         load, at = self._load(), self._clock()
         with self._lock:
             before, self._ended_at = self._ended_at, at if load.waiting else 0.0
-            if before and load.waiting:  # no place was left free since the last one ended
-                beyond_s = max(0.0, (at - before) * (load.idle + load.busy) - service_s)
-                self._turnaround_s += _LEARNED * (min(beyond_s, _MOST_S) - self._turnaround_s)
+            if not load.waiting:
+                return
+            if before:  # no place was left free since the last one ended
+                # One difference may be negative: executions do not end in turn, and only their mean is the turnaround.
+                beyond_s = (at - before) * (load.idle + load.busy) - service_s
+                self._beyond_s += _LEARNED * (beyond_s - self._beyond_s)
+            else:
+                self._beyond_s *= self._left(at)
+            self._learned_at = at
 
     def show_on(self, page: LoadPage) -> None:
         """Show the load to clients on this node, at once and whenever an execution comes or goes."""
@@ -121,7 +130,10 @@ class Backlog:
 
     def load(self) -> Load:
         """Return how busy the pool is."""
-        load, beyond_s = self._load(), self._turnaround_s
+        load = self._load()
+        with self._lock:
+            left = 1.0 if load.waiting and self._ended_at else self._left(self._clock())
+            beyond_s = min(max(0.0, self._beyond_s * left), _MOST_S)
         backlog_s = self._seconds + self._executions * beyond_s
         return Load(load.idle, load.busy, load.waiting, backlog_s, turnaround_s=beyond_s)
 
@@ -129,6 +141,10 @@ class Backlog:
         """Show nothing any more; closing twice is fine."""
         if self._shown is not None:
             self._shown.close()
+
+    def _left(self, at: float) -> float:
+        """Return the share that is left by then of what was believed when an execution ended while callers waited."""
+        return float(0.5 ** (max(0.0, at - self._learned_at) / _HALVES_S))
 
     def _add(self, executions: int, seconds: float) -> None:
         with self._lock:

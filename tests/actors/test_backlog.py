@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
 import math
+import random
 import threading
 import time
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from hypothesis import given
@@ -64,13 +67,34 @@ def test_what_new_instances_take_is_learned_while_callers_wait_and_only_then() -
                 now += every_s
                 expectation.one_ended(0.01)
 
-    run(100, 0.05)  # two places and an end each 50 ms, 10 ms of it running: a place is taken for 90 ms more
-    assert backlog.load().turnaround_s == pytest.approx(0.09, rel=0.01)
-    waiting = 0
-    run(100, 1.0)
+    run(200, 0.05)  # two places and an end each 50 ms, 10 ms of it running: a place is taken for 90 ms more
     assert backlog.load().turnaround_s == pytest.approx(0.09, rel=0.01)
     with backlog.expecting(0.01, 2):
         assert backlog.load().backlog_s == pytest.approx(2 * (0.01 + 0.09), rel=0.01)
+    waiting = 0
+    now += 60.0
+    assert backlog.load().turnaround_s == pytest.approx(0.09 / 2, rel=0.01), "a minute on it may be otherwise"
+    run(60, 60.0)
+    waiting = 1
+    assert backlog.load().turnaround_s < 1e-6, "nor does the next caller that waits bring it back"
+    run(1, 1.0)
+    assert backlog.load().turnaround_s < 1e-6
+
+
+@pytest.mark.parametrize("places", [4, 16])
+def test_executions_that_do_not_end_in_turn_take_no_longer_for_that(places: int) -> None:
+    now, draw = 0.0, random.Random(1)
+    backlog = Backlog(lambda: Load(busy=places, waiting=1), clock=lambda: now)
+    running = [(1.0 + draw.uniform(0.0, 60.0), 60.0) for _ in range(places)]
+    believed_s = []
+    for _ in range(400):
+        now, service_s = heapq.heappop(running)
+        with backlog.expecting(60.0) as expectation:
+            expectation.one_ended(service_s)
+        believed_s.append(backlog.load().turnaround_s)
+        next_s = draw.uniform(50.0, 70.0)
+        heapq.heappush(running, (now + next_s, next_s))  # in its place at once: the turnaround is 0
+    assert fmean(believed_s) < 3.0
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, -1, 10**400, 1e300, True, "3", None])
