@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
 
 from runvisor.actors.channel.base import Channel, OnEvent
 from runvisor.actors.channel.frames import Message
@@ -473,12 +474,16 @@ def arms_of(language: str) -> list[Arm]:
 
 @pytest.fixture
 def two_arms(supervisor: Supervisor) -> Supervisor:
-    """A supervisor whose arms for JavaScript have both been tried, and their pools met."""
+    """A supervisor whose arms for JavaScript have both been tried, and their pools met; what other tests taught it
+    (one kills pools of V8) is forgotten."""
     if find_image("quickjs") is None:
         pytest.skip(remedy("quickjs"))
+    handle = supervisor._handle
+    ray.get(handle.supervisor.forget.remote())
+    handle._placement.attach(handle._attach())
     for arm in arms_of("javascript"):
         for _ in range(3):
-            assert supervisor._handle.run(Task("6 * 7", "javascript"), arms=[arm]).value == 42
+            assert handle.run(Task("6 * 7", "javascript"), arms=[arm]).value == 42
     return supervisor
 
 
