@@ -24,5 +24,6 @@ def test_all_reference_solutions_pass(supervisor: Supervisor) -> None:
     assert result.passed == 164
 
 
+@pytest.mark.slow
 def test_at_most_one_empty_body_passes(supervisor: Supervisor) -> None:
     assert score(supervisor, problems(), broken=True).passed <= 1

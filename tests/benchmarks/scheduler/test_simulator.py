@@ -73,6 +73,7 @@ def erlang_c(workers: int, offered: float) -> float:
     return last / (sum(offered**n / math.factorial(n) for n in range(workers)) + last)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("workers", "utilisation"), [(2, 0.7), (4, 0.8)])
 def test_waits_are_those_of_an_mmc_queue(workers: int, utilisation: float) -> None:
     mean_s = 0.01

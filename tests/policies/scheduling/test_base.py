@@ -66,7 +66,7 @@ seconds = st.floats(0, 1e9)
     seconds,
     seconds,
     seconds,
-    st.floats(0, 1e12),
+    st.floats(0, 1e11),
     st.booleans(),
     st.lists(seconds),
 )

@@ -222,6 +222,7 @@ def test_humaneval_passes_what_is_right_and_fails_what_is_broken(command: Comman
     assert (scores["reference"]["passed"], scores["broken"]["passed"]) == (12, 0)
 
 
+@pytest.mark.slow
 def test_stdout_holds_nothing_but_the_document_even_with_a_ray_of_its_own(tmp_path: Path) -> None:
     file = tmp_path / "task.py"
     file.write_text("6 * 7")

@@ -11,6 +11,7 @@ from runvisor.actors.jail.probe import probe_jail
 from runvisor.supervisor.client import Supervisor
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.root,
     pytest.mark.skipif(not probe_jail("test").available, reason=probe_jail("test").detail),
 ]
