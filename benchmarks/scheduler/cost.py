@@ -26,7 +26,7 @@ from runvisor.policies.scheduling.families import family_of
 from runvisor.policies.scheduling.features import FEATURES, features_of
 from runvisor.policies.scheduling.hierarchical import HierarchicalScheduler
 from runvisor.policies.scheduling.objective import Objective
-from runvisor.policies.scheduling.selection import choose
+from runvisor.policies.scheduling.selection import choose_from, field_of
 from runvisor.policies.trust import Grant, Trust
 from runvisor.policies.values import pack, unpack
 
@@ -115,21 +115,18 @@ def main() -> None:
     draws = [[chance.gauss(0.0, 1.0) for _ in ARMS] for _ in range(97)]
     tasks = [(f"python:{chance.randrange(FAMILIES)}", features(chance)) for _ in range(89)]
 
+    # A handle keeps what the hard constraints leave for code that it has seen; see Placement.
+    field = field_of("python", GRANT, ARMS, unavailable={"r9": "not here"})
+
     def decide(objective: Objective | None, scheduler: HierarchicalScheduler, lap: int) -> Callable[[], object]:
         family, numbers = tasks[lap % 89]
-        drawn, unavailable = draws[lap % 97], {"r9": "not here"}
-        return lambda: choose(
-            "python",
-            family,
-            GRANT,
-            ARMS,
-            unavailable=unavailable,
-            loads=loads,
-            scheduler=scheduler,
-            now=now,
-            draws=drawn,
-            features=numbers,
-            objective=objective,
+        drawn = draws[lap % 97]
+        return lambda: choose_from(
+            field,
+            Context(family, GRANT.permissions.timeout_s, loads, features=numbers, objective=objective),
+            scheduler,
+            now,
+            drawn,
         )
 
     def decide_first(lap: int) -> Callable[[], object]:
